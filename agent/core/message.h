@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// What members say to each other, as values. cpg/wire.* turns them into bytes and back.
+// Messages are delivered in the same order to every member (CPG_TYPE_AGREED), among themselves and
+// among the membership changes of a ring.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "agent/core/block_set.h"
+#include "agent/core/types.h"
+
+namespace saru {
+
+// Who left without saying so, and how long its kernel may still be open (the sender's own clock,
+// counted from the moment of sending).
+struct Departed {
+  MemberId member;
+  Nanos remaining{0};
+  bool operator==(const Departed&) const = default;
+};
+
+// Every member says this once in each view, after its last kernel write was acknowledged.
+struct Hello {
+  std::vector<ProcessId> group;  // the CPG group as the sender sees it, sorted
+  std::string node_name;         // for people: at most kMaxNodeName bytes
+  std::uint64_t config_generation = 0;
+  std::uint64_t config_hash = 0;  // of everything all members must agree on
+  std::uint16_t weight = 1;
+  bool eligible = true;  // may own blocks: not draining, carrier up, kernel writable
+  bool synced = true;    // has received the flows (DESIGN: connections=sync)
+  BlockSet held;         // read back from the kernel, not remembered
+  BlockSet lingering;
+  std::vector<Departed> departed;  // sorted by member
+  // How long until this member's quorum has lasted a whole lease; nobody's blocks wait for it.
+  Nanos since_remaining{0};
+  std::vector<MemberId> dropped;  // nonces that never count again, sorted
+  std::uint32_t votes = 0;
+  std::uint32_t expected_votes = 0;
+  bool operator==(const Hello&) const = default;
+};
+inline constexpr std::size_t kMaxNodeName = 64;
+inline constexpr std::size_t kMaxDropped = 256;
+
+// The highest beat that the sender has received from one member in this view.
+struct Report {
+  std::uint64_t nonce = 0;
+  std::uint64_t n = 0;
+  bool operator==(const Report&) const = default;
+};
+
+struct Beat {
+  std::uint64_t n = 0;  // counts up from 1 for each nonce
+  Nanos lease{0};
+  Nanos t_send{0};  // CLOCK_MONOTONIC_RAW of the sender, stamped before sending
+  std::vector<Report> reports;
+  bool operator==(const Beat&) const = default;
+};
+
+// These blocks are gone from the sender's kernel (its ACK has been read).
+struct Released {
+  BlockSet blocks;
+  std::uint64_t flow_sequence = 0;
+  bool operator==(const Released&) const = default;
+};
+
+enum class RoundReason : std::uint8_t {
+  kLapse = 1,    // the sender's lease ran out
+  kChange = 2,   // weight, eligibility or drain changed
+  kQuorum = 3,   // quorum came or went inside one ring
+  kFailure = 4,  // the sender's kernel refused a change
+  kConfig = 5,   // the sender's configuration changed, or it released another one's blocks
+};
+
+// Asks for a new round of Hellos. Opens one where the view is still the sender's.
+struct Round {
+  RoundReason reason = RoundReason::kChange;
+  bool operator==(const Round&) const = default;
+};
+
+// The sender's kernel is closed and holds nothing; this nonce never speaks again.
+struct Leave {
+  bool operator==(const Leave&) const = default;
+};
+
+// Asks every member what its kernel holds at this point of the order (saructl check).
+struct Audit {
+  std::uint64_t token = 0;
+  bool operator==(const Audit&) const = default;
+};
+
+struct AuditReply {
+  std::uint64_t token = 0;
+  BlockSet held;      // read from the kernel for this reply
+  bool open = false;  // the lease has not run out
+  bool intact = true; // table, link and addresses are as they should be
+  std::string node_name;
+  bool operator==(const AuditReply&) const = default;
+};
+
+using Body = std::variant<Hello, Beat, Released, Round, Leave, Audit, AuditReply>;
+
+// One message: who, in which view, without whom, what.
+struct Message {
+  MemberId sender;
+  ViewId view;                     // the sender's view when it sent this
+  std::vector<MemberId> excluded;  // members of the group that this view excludes, sorted
+  Body body;
+  bool operator==(const Message&) const = default;
+};
+
+}  // namespace saru
