@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// The ownership core: which blocks this member may accept, and until when. Pure: no clock, no I/O, no
-// randomness; every event carries its time. ARCHITECTURE.md has the state table and the argument why two
-// kernels never accept the same block.
+// The ownership core: which blocks this member may accept, and until when. Pure: no clock, no I/O,
+// no randomness; every event carries its time. ARCHITECTURE.md has the state table and the argument
+// why two kernels never accept the same block.
 #pragma once
 
 #include <optional>
@@ -17,7 +17,8 @@ namespace saru {
 
 struct State;  // agent/core/state.h
 
-// ---- Events: what happened, and when ---------------------------------------------------------------
+// ---- Events: what happened, and when
+// ---------------------------------------------------------------
 
 // A CPG confchg callback. `members` is the whole group afterwards.
 struct GroupChanged {
@@ -33,7 +34,8 @@ struct RingChanged {
 };
 
 // A libquorum (model v1) nodelist and quorum notification for one ring. `joined` are the nodes that
-// did not come along from the ring this node was in before (a node may be in joined and left at once).
+// did not come along from the ring this node was in before (a node may be in joined and left at
+// once).
 struct QuorumChanged {
   RingId ring;
   bool quorate = false;
@@ -50,12 +52,13 @@ struct Received {
 // The answer to the KernelWrite of this `seq`, read back from the kernel after its ACK.
 struct KernelDone {
   std::uint64_t seq = 0;
-  bool ok = false;      // false: nothing was changed
-  BlockSet held;        // what `owned` holds now, as read back
-  std::string error;    // when not ok
+  bool ok = false;    // false: nothing was changed
+  BlockSet held;      // what `owned` holds now, as read back
+  std::string error;  // when not ok
 };
 
-// Somebody else changed our table, link or addresses (or the clock stepped): write everything again.
+// Somebody else changed our table, link or addresses (or the clock stepped): write everything
+// again.
 struct KernelDisturbed {
   std::string what;
 };
@@ -84,24 +87,25 @@ struct AuditRequested {
   std::uint64_t token = 0;
 };
 
-using EventBody = std::variant<GroupChanged, RingChanged, QuorumChanged, Received, KernelDone,
-                               KernelDisturbed, Joined, Tick, SetEligible, SetWeight, StopRequested,
-                               Disconnected, AuditRequested>;
+using EventBody =
+    std::variant<GroupChanged, RingChanged, QuorumChanged, Received, KernelDone, KernelDisturbed,
+                 Joined, Tick, SetEligible, SetWeight, StopRequested, Disconnected, AuditRequested>;
 struct Event {
   Instant now;
   EventBody body;
 };
 
-// ---- Actions: what the adapters must do, in this order ---------------------------------------------
+// ---- Actions: what the adapters must do, in this order
+// ---------------------------------------------
 
 struct Send {
   Message message;
 };
 
-// Make the kernel hold exactly this, in one transaction; answer with KernelDone{seq}. One is under way
-// at a time. Without a deadline the address is closed: no lease, `owned` empty.
-// The adapter turns the deadline into the kernel's clocks *after* reading CLOCK_REALTIME, so that a
-// pause between can only shorten it, and writes nothing open when it has already passed.
+// Make the kernel hold exactly this, in one transaction; answer with KernelDone{seq}. One is under
+// way at a time. Without a deadline the address is closed: no lease, `owned` empty. The adapter
+// turns the deadline into the kernel's clocks *after* reading CLOCK_REALTIME, so that a pause
+// between can only shorten it, and writes nothing open when it has already passed.
 struct KernelWrite {
   std::uint64_t seq = 0;
   BlockSet owned;

@@ -93,9 +93,9 @@ struct Audit {
 
 struct AuditReply {
   std::uint64_t token = 0;
-  BlockSet held;      // read from the kernel for this reply
-  bool open = false;  // the lease has not run out
-  bool intact = true; // table, link and addresses are as they should be
+  BlockSet held;       // read from the kernel for this reply
+  bool open = false;   // the lease has not run out
+  bool intact = true;  // table, link and addresses are as they should be
   std::string node_name;
   bool operator==(const AuditReply&) const = default;
 };

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// What the core knows. Plain data: adapters and tools may read all of it, only step() changes it.
+#pragma once
+
+#include <deque>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "agent/core/core.h"
+
+namespace saru {
+
+// ---- Times, all in parts of the lease
+// ----------------------------------------------------------------
+
+// The lease is this much longer than Corosync's own detection (token + consensus), so that
+// survivors do not go dark while the ring reforms.
+inline constexpr double kLeaseFactor = 1.25;
+inline constexpr int kBeatsPerLease = 20;
+// A member is silent when half of the others have sent this many beats since its last one.
+inline constexpr unsigned kSilentBeats = 10;
+// Clocks (CLOCK_MONOTONIC_RAW) of two nodes differ in speed by at most this.
+inline constexpr double kDrift = 0.01;
+inline constexpr Nanos kEpsilon = std::chrono::milliseconds(5);
+// Own beats not yet delivered back: more say nothing new.
+inline constexpr unsigned kMaxBeatsInFlight = 4;
+
+inline Nanos beat_interval(Nanos lease) { return lease / kBeatsPerLease; }
+// A gap this long between two events is a pause of this process: it does not act on what piled up.
+inline Nanos pause_limit(Nanos lease) { return lease / 2; }
+// How long another node waits for a lease to have run out.
+inline Nanos guarded(Nanos lease) {
+  return lease + Nanos(static_cast<Nanos::rep>(static_cast<double>(lease.count()) * kDrift)) +
+         kEpsilon;
+}
+
+// ---- State
+// -----------------------------------------------------------------------------------------------
+
+struct Config {
+  std::string node_name;
+  NodeId node;
+  unsigned blocks = kDefaultBlocks;
+  Nanos lease{0};
+  std::uint64_t config_generation = 0;
+  std::uint64_t config_hash = 0;
+  std::uint16_t weight = 1;
+  bool eligible = true;
+  // Quorum votes by node (1 where absent), how many make a quorum, how many are expected: from
+  // cmap.
+  std::map<NodeId, unsigned> votes;
+  unsigned quorum_votes = 1;
+  unsigned expected_votes = 1;
+};
+
+enum class Phase : std::uint8_t {
+  kOut,      // not in the group; kernel closed
+  kIn,       // a member, or about to be one
+  kLeaving,  // closing the kernel; then Leave, then kOut
+};
+
+// One beat that was sent, until it is too old to grant anything.
+struct SentBeat {
+  std::uint64_t n = 0;
+  Instant at;
+  ViewId view;
+};
+
+// When a member was last heard, for as long as its lease may run after that.
+struct Heard {
+  Nanos at{0};  // own CLOCK_MONOTONIC_RAW
+  Nanos lease{0};
+  bool gone = false;  // its process left the group; a later process there has another nonce
+};
+
+// A member of the open view, as its messages in this view describe it.
+struct Peer {
+  std::optional<MemberId> id;  // known from its Hello
+  std::optional<Hello> hello;
+  std::uint64_t newest_beat = 0;
+  std::optional<Nanos> counted_t_send;         // of its last beat that counted
+  std::uint64_t reported = 0;                  // newest of *our* beats that it has reported
+  std::map<ProcessId, unsigned> silent_since;  // counted beats of each other member since its last
+  BlockSet awaited;                            // blocks that it must release before we take them
+};
+
+struct View {
+  bool open = false;
+  ViewId id;
+  std::set<ProcessId> excluded;  // in the group, but silent or gone by its own word
+  std::set<ProcessId> waived;    // in the group under a nonce that some member has dropped
+  std::map<ProcessId, Peer> peers;
+  Nanos opened{0};
+  std::string reason;
+  bool hello_sent = false;
+  bool all_heard = false;  // a first beat of every other member has arrived
+  bool confirmed = false;
+  bool tainted = false;  // our Hello no longer says what our kernel holds: acquire nothing
+  bool frozen = false;   // another configuration holds blocks: nobody acquires anything
+  bool round_sent = false;
+  bool granted = false;  // every other member has reported a beat of ours in this view
+  // Set when confirmed:
+  std::uint64_t config_hash = 0;             // of the members that may own blocks
+  std::vector<std::optional<NodeId>> owner;  // by block
+  unsigned moved = 0;
+  BlockSet mine;        // what the table gives us
+  BlockSet to_acquire;  // of those, what another must release first
+  BlockSet to_release;  // what we hold and another gets
+  BlockSet to_free;     // of ours, what is in nobody's Hello
+  Nanos free_at{0};     // ... and may be taken from here on (raw)
+};
+
+struct Kernel {
+  std::uint64_t next_seq = 1;
+  BlockSet held;                    // as last read back
+  std::optional<Instant> deadline;  // as last written
+  std::optional<KernelWrite> in_flight;
+  bool rebuild = false;
+  bool failed = false;  // refused a write since; owns nothing until retry_at
+  Nanos retry_at{0};
+};
+
+struct State {
+  explicit State(Config config);
+
+  Config config;
+  Phase phase = Phase::kOut;
+  MemberId me;
+  Nanos last_event{-1};
+  bool stopping = false;
+  Nanos stop_by{0};
+  std::string leaving_reason;
+  std::string ineligible_reason;
+
+  std::vector<ProcessId> group;
+  std::optional<RingId> ring;
+  std::vector<NodeId> ring_members;
+  std::optional<QuorumChanged> quorum;
+  std::optional<Nanos> quorate_since;
+
+  View view;
+  std::optional<RoundReason> need_round;
+
+  std::uint64_t beats_sent = 0;
+  unsigned beats_in_flight = 0;
+  Nanos next_beat{0};
+  std::deque<SentBeat> sent;
+  std::uint64_t self_delivered = 0;
+
+  std::map<MemberId, Heard> heard;
+  std::map<ProcessId, std::uint64_t> nonces;  // of everyone in the group that has spoken
+  std::deque<MemberId> dropped;               // oldest first
+
+  std::optional<Instant> granted;  // accept until here
+  BlockSet holding;                // what the kernel is to hold
+  BlockSet releasing;              // gone from `holding`, Released not yet sent
+  Kernel kernel;
+};
+
+struct Step {
+  State state;
+  std::vector<Action> actions;
+};
+
+// ---- Questions
+// --------------------------------------------------------------------------------------------
+
+// Quorate, as libquorum says of the ring that carries our messages.
+[[nodiscard]] bool has_quorum(const State& state);
+// Group and ring, without the excluded and the waived; sorted.
+[[nodiscard]] std::vector<ProcessId> effective_members(const State& state);
+// A message under our present name and view.
+[[nodiscard]] Message make_message(const State& state, Body body);
+
+}  // namespace saru
