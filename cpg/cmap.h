@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// What corosync's configuration map says about this cluster (libcmap).
+#pragma once
+
+#include <qb/qbloop.h>
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <tl/expected.hpp>
+#include <vector>
+
+#include "agent/core/types.h"
+#include "cpg/hooks.h"
+
+namespace saru {
+
+struct ClusterNode {
+  NodeId id;
+  std::string name;     // empty where the nodelist has none
+  std::string address;  // ring0_addr
+  std::uint32_t votes = 1;
+};
+
+struct ClusterFacts {
+  NodeId local;
+  std::string cluster_name;
+  // As they are in force (runtime.config.totem.*), which is what a node waits for another one.
+  Nanos token{0};
+  Nanos consensus{0};
+  std::vector<ClusterNode> nodes;    // sorted by id
+  std::uint32_t expected_votes = 0;  // as configured; the sum of all votes where it is not
+  bool two_node = false;
+  bool last_man_standing = false;
+  bool quorum_device = false;
+  bool quorum_provider = false;  // quorum.provider is corosync_votequorum
+  std::string crypto_cipher;     // "none" where nothing is encrypted
+  std::string version;           // of corosync; empty where it does not tell
+
+  // Whether two quorate sides of this cluster need not share a node.
+  bool quorate_sides_may_differ() const { return two_node || last_man_standing || quorum_device; }
+  const ClusterNode* find(NodeId id) const;
+};
+
+// Waits for corosync, but not longer than `limit`. The error says what is wrong and what to do:
+// corosync does not run, does not answer, is too old, or may not be asked by this user.
+[[nodiscard]] tl::expected<ClusterFacts, CorosyncError> read_facts(
+    std::chrono::milliseconds limit = std::chrono::seconds(2));
+
+// The same without waiting: `done` is called from the loop, once, unless corosync never answers.
+void read_facts(qb_loop_t* loop,
+                std::function<void(tl::expected<ClusterFacts, CorosyncError>)> done);
+
+}  // namespace saru
