@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The switch: a namespace NAME-lan with a Linux bridge, one veth port per machine.
+
+A partition is a second bridge: the ports of the nodes that are cut off move there, links stay up,
+and nothing joins the two bridges. That is what the failure of a line between two switches looks
+like: frames vanish, no node loses its carrier, and each side goes on as a working network.
+"""
+import os
+import subprocess
+
+from riglib.state import RigError, run
+
+NODE_NET = "10.77.0"
+SERVER_NET = "10.77.1"
+CLIENT_HOST = 250
+
+
+def plan(machine):
+    """(IPv4, IPv6, MAC) of a machine. The digits are the same in all three: n12 is fd77::12."""
+    if machine == "client":
+        host, v4_net, v6_net, group = CLIENT_HOST, NODE_NET, "fd77::", 2
+    elif machine.startswith("s"):
+        host, v4_net, v6_net, group = int(machine[1:]), SERVER_NET, "fd77::1:", 1
+    else:
+        host, v4_net, v6_net, group = int(machine[1:]), NODE_NET, "fd77::", 0
+    return f"{v4_net}.{host}", f"{v6_net}{host}", f"02:77:00:00:{group:02x}:{host:02x}"
+
+
+def batch(namespace, commands):
+    """Several `ip` commands in one process; any that fails is an error."""
+    done = subprocess.run(["ip", "-n", namespace, "-batch", "-"], input="\n".join(commands) + "\n",
+                          capture_output=True, text=True, timeout=30, check=False)
+    if done.returncode != 0:
+        raise RigError(f"switch {namespace}: {done.stderr.strip()} (of: {'; '.join(commands)})")
+
+
+def bridge_commands(bridge):
+    return [f"link add {bridge} type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
+            f"link set {bridge} up"]
+
+
+def create(rig):
+    run(["ip", "netns", "add", rig.switch])
+    quiet = "for f in all default; do echo 1 >/proc/sys/net/ipv6/conf/$f/disable_ipv6; done"
+    run(["ip", "netns", "exec", rig.switch, "sh", "-c", quiet])
+    batch(rig.switch, ["link set lo up"] + bridge_commands("br0"))
+
+
+def connect(rig, machine, pid):
+    """Gives the machine with this init its eth0, and plugs the other end in on its side."""
+    attach_many(rig, {machine: pid})
+
+
+def attach_many(rig, pids):
+    commands = []
+    sides = rig.read_json("sides.json", {})
+    for machine, pid in pids.items():
+        mac = plan(machine)[2]
+        commands += [
+            f"link add {machine} type veth peer name eth0 address {mac} netns {pid}",
+            f"link set {machine} master br{sides.get(machine, 0)} up"]
+    batch(rig.switch, commands)
+
+
+def unplug(rig, machine):
+    """Takes the port off the bridge: frames vanish at once, and the carrier stays."""
+    batch(rig.switch, [f"link set {machine} nomaster"])
+
+
+def remove_port(rig, machine):
+    """Removes the port if it is still there; the kernel also does so once the namespace is gone."""
+    subprocess.run(["ip", "-n", rig.switch, "link", "del", machine], capture_output=True,
+                   timeout=30, check=False)
+
+
+def ports(rig):
+    out = run(["ip", "-n", rig.switch, "-o", "link", "show", "type", "veth"])
+    return {line.split(":")[1].strip().split("@")[0] for line in out.splitlines()}
+
+
+def cut(rig, machines):
+    """Moves the ports to a bridge of their own; a machine that is down boots there later."""
+    sides = rig.read_json("sides.json", {})
+    side = max(sides.values(), default=0) + 1
+    present = ports(rig)
+    batch(rig.switch, bridge_commands(f"br{side}")
+          + [f"link set {machine} master br{side}" for machine in machines if machine in present])
+    sides.update({machine: side for machine in machines})
+    rig.write_json("sides.json", sides)
+
+
+def heal(rig):
+    sides = rig.read_json("sides.json", {})
+    present = ports(rig)
+    moves = [f"link set {machine} master br0" for machine in sides if machine in present]
+    if moves:
+        batch(rig.switch, moves)
+    rig.write_json("sides.json", {})
+    out = run(["ip", "-n", rig.switch, "-o", "link", "show", "type", "bridge"])
+    extra = [line.split(":")[1].strip() for line in out.splitlines()]
+    gone = [f"link del {bridge}" for bridge in extra if bridge != "br0"]
+    if gone:
+        batch(rig.switch, gone)
+
+
+def destroy(rig):
+    if os.path.exists(f"/run/netns/{rig.switch}"):
+        run(["ip", "netns", "del", rig.switch])

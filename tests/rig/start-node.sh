@@ -1,0 +1,19 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Starts the cluster software of a booted node: start-node.sh yes|no (with Pacemaker).
+ulimit -c 0
+corosync -f </dev/null >/var/log/corosync.out 2>&1 &
+corosync=$!
+[ "$1" = yes ] || exit 0
+tries=0
+until corosync-cfgtool -s >/dev/null 2>&1; do
+  tries=$((tries + 1))
+  if ! kill -0 "$corosync" 2>/dev/null || [ "$tries" -gt 600 ]; then
+    echo "corosync does not answer: Pacemaker not started" >&2
+    exit 1
+  fi
+  sleep 0.05
+done
+export PCMK_cluster_type=corosync PCMK_logfile=/var/log/pacemaker/pacemaker.log \
+  PCMK_logfacility=none HA_RSCTMP=/run/resource-agents
+exec pacemakerd -f </dev/null >/var/log/pacemakerd.out 2>&1
