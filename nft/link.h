@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The macvlan `saru<id>` with the shared MAC and the addresses (delivery=flood), through rtnetlink.
+//
+// Nothing is reachable before the gate stands: a Link can only be opened with the Table that guards
+// it. Destroying a Link removes nothing (the addresses run out by themselves); remove() removes.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "nft/address.h"
+#include "nft/result.h"
+#include "nft/table.h"
+
+namespace saru::nft {
+
+// A network interface as it is now.
+struct Nic {
+  std::string name;
+  unsigned index = 0;
+  MacAddress mac;
+  unsigned mtu = 0;
+  bool up = false;
+  bool carrier = false;
+};
+// kMissing when there is none of this name.
+Result<Nic> find_nic(const std::string& name);
+
+class Link {
+ public:
+  // Makes the macvlan (replacing one that an earlier process left), guards it, sets its kernel
+  // settings, sets it up and adds the addresses, which live `lifetime` unless renewed. The names,
+  // the NIC and the MACs are those of the table's configuration; `addresses` must be the same
+  // addresses as there. On an error the macvlan is gone again. kConflict when the name is taken by
+  // something else, or an address is on another interface of this node.
+  static Result<Link> open(Table& gate, std::vector<ServiceAddress> addresses,
+                           std::chrono::seconds lifetime);
+  Link(Link&&) noexcept;
+  Link& operator=(Link&&) noexcept;
+  ~Link();
+
+  // The addresses live `lifetime` from now; adds those that have run out. Whole seconds (the
+  // kernel's unit): choose it a little above the lease.
+  Result<void> renew(std::chrono::seconds lifetime);
+
+  // Tells the neighbours: gratuitous ARP and unsolicited neighbour advertisement, from the NIC with
+  // its own MAC as Ethernet source and the shared MAC as content. Twice in a row does no harm.
+  Result<void> announce();
+
+  // How link, addresses and kernel settings differ from what they should be, in words.
+  Result<std::vector<std::string>> verify();
+
+  // Things that work, but that the administrator should know. Filled by open().
+  const std::vector<std::string>& warnings() const;
+
+  Result<bool> carrier();  // of the NIC
+
+  // Takes away the macvlan and with it the addresses; not there is success.
+  Result<void> remove();
+
+ private:
+  struct Impl;
+  explicit Link(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace saru::nft

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// What the kernel should hold, as data. Pure: nothing here talks to the kernel.
+//
+// Two tables per cluster id. `inet saru_<id>` decides which packets to our addresses this node
+// accepts (DESIGN.md 5 and 6); `netdev saru_<id>` keeps the shared MAC from ever leaving as a
+// source.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "agent/core/block_set.h"
+#include "nft/address.h"
+#include "nft/rule.h"
+
+namespace saru::nft {
+
+struct TableConfig {
+  std::uint16_t id = 0;
+  std::vector<IpAddress> addresses;
+  unsigned blocks = kDefaultBlocks;
+  std::string node_name;  // for the comments only
+  MacAddress shared_mac;
+  MacAddress own_mac;  // of the NIC
+  std::string nic;
+  std::string link;  // "saru<id>": link_name(id)
+};
+
+std::string table_name(std::uint16_t id);  // "saru_<id>"
+std::string link_name(std::uint16_t id);   // "saru<id>"
+
+// What is wrong with a configuration, as a sentence; nullopt when nothing is.
+std::optional<Error> check(const TableConfig& config);
+
+// How long the address stays open: the same moment, told to the kernel in two ways.
+struct Lease {
+  Nanos remaining{0};  // for the timed elements: from when the kernel executes the write
+  Nanos realtime{0};   // CLOCK_REALTIME at which the absolute rule closes
+  bool operator==(const Lease&) const = default;
+};
+
+// Without a lease the address is closed, and `owned` must be empty.
+struct Contents {
+  BlockSet owned;
+  std::optional<Lease> lease;
+  bool operator==(const Contents&) const = default;
+};
+
+// What this kernel can do beyond the least we need; found out when the tables are made.
+struct Features {
+  bool defragments = true;  // has the tproxy expression
+};
+
+struct Plan {
+  TablePlan inet;
+  TablePlan netdev;
+};
+// `with_link`: the macvlan exists, so its egress chain can.
+Plan make_plan(const TableConfig& config, const Contents& contents, const Features& features,
+               bool with_link);
+
+// The rules of the chain `open`, which every renewal replaces.
+std::vector<Rule> open_rules(const TableConfig& config, const std::optional<Lease>& lease);
+
+// The families that the timed elements of `lease` name: NFPROTO_IPV4, NFPROTO_IPV6.
+std::vector<std::uint8_t> lease_keys(const TableConfig& config);
+
+// From one contents to another: the elements of `owned` to delete and to add. The lease is always
+// written anew, because time has passed.
+struct Difference {
+  BlockSet remove;
+  BlockSet add;
+};
+Difference difference(const BlockSet& from, const BlockSet& to);
+
+// A block as `owned` is keyed: the lowest selector value of the block, big endian.
+std::vector<std::uint8_t> block_key(BlockId block, unsigned blocks);
+// nullopt when the key is no block's.
+std::optional<BlockId> key_block(std::span<const std::uint8_t> key, unsigned blocks);
+
+// How a table that was read differs from the planned one, in words; empty when it does not. `owned`
+// and `lease` are compared too.
+std::vector<std::string> compare(const TablePlan& planned, const TablePlan& found);
+
+}  // namespace saru::nft

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The two tables of one cluster id in this network namespace, through libnftnl and libmnl.
+//
+// Every change is one nf_tables transaction: it happens whole or not at all, and no packet sees
+// half of it. The object holds the netlink socket that owns the tables; the kernel takes a table
+// back from its owner when that socket closes, and (flag persist) keeps it. So destroying a Table
+// removes nothing: the address closes when its lease runs out. remove() removes.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "agent/core/block_set.h"
+#include "agent/core/types.h"
+#include "nft/plan.h"
+#include "nft/result.h"
+
+namespace saru::nft {
+
+// The clocks of this machine; a test may pass its own, to pause between two readings.
+struct Clocks {
+  std::function<Nanos()> realtime;
+  std::function<Nanos()> boottime;
+  std::function<Nanos()> monotonic_raw;
+  std::function<void()> before_write;  // after the last reading, before the kernel is told
+
+  static Clocks system();
+  Instant now() const;  // CLOCK_MONOTONIC_RAW and CLOCK_BOOTTIME
+};
+
+struct TableOptions {
+  bool owner = true;  // false: do not ask for owner and persist, even where the kernel has them
+  Clocks clocks = Clocks::system();
+};
+
+// How the kernel protects the tables from others.
+enum class Protection : std::uint8_t {
+  kOwnerPersist,  // others can neither change nor flush them; they stay when we die (Linux 6.9)
+  kNone,          // anyone with CAP_NET_ADMIN can: Watch tells when it happens
+};
+
+// What the kernel holds, as read back.
+struct Held {
+  BlockSet owned;
+  std::optional<Nanos> lease_left;  // of the timed elements; nullopt: closed
+  bool strange = false;             // there are elements that are nobody's block
+};
+
+struct Counters {
+  struct Pair {
+    std::uint64_t packets = 0;
+    std::uint64_t bytes = 0;
+  };
+  Pair accepted;  // ours, under the lease
+  Pair foreign;   // another node's block, or a protocol we do not serve
+  Pair late;      // our block, but the lease had run out (or the address is closed)
+};
+
+class Table {
+ public:
+  // Makes both tables, closed, in one transaction that also replaces what an earlier process left.
+  // kConflict when another live process owns them, kNotPermitted without CAP_NET_ADMIN, kTooOld
+  // when the kernel lacks nf_tables or the egress hook, kMissing when the NIC is not there.
+  static Result<Table> open(TableConfig config, TableOptions options = {});
+  Table(Table&&) noexcept;
+  Table& operator=(Table&&) noexcept;
+  ~Table();
+
+  // Makes the kernel hold exactly this, in one transaction, and reads back what it then holds.
+  // Without a deadline, or when less than a millisecond of it is left, closed: no lease, `owned`
+  // empty. The tables are built anew when somebody has disturbed them so much that the difference
+  // does not apply. On an error nothing was changed, unless the error says so.
+  Result<Held> apply(const BlockSet& owned, const std::optional<Instant>& deadline);
+
+  // As apply(), but deletes and builds both tables anew in the same single transaction.
+  Result<Held> rebuild(const BlockSet& owned, const std::optional<Instant>& deadline);
+
+  Result<Held> read();
+  Result<Counters> counters();
+
+  // How both tables differ from what was last written, in words; empty when they do not.
+  Result<std::vector<std::string>> verify();
+
+  // Deletes both tables; not there is success. Take the link away before: without the table its
+  // addresses are open.
+  Result<void> remove();
+
+  // Adds the egress chain of the macvlan; Link calls this before it sets the macvlan up.
+  Result<void> guard_link();
+
+  const TableConfig& config() const;
+  Protection protection() const;
+  bool defragments() const;       // the kernel puts fragments together before our rules
+  std::uint32_t port_id() const;  // netlink port of our changes, as notifications name it
+
+ private:
+  struct Impl;
+  explicit Table(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace saru::nft

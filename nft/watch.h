@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Notices what others do to our tables, link and addresses.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "nft/result.h"
+#include "nft/table.h"
+
+namespace saru::nft {
+
+enum class Disturbance : std::uint8_t {
+  kTable,        // somebody else changed one of our tables
+  kLink,         // the macvlan is gone, down or changed
+  kAddress,      // one of our addresses is gone
+  kCarrierLost,  // the NIC's
+  kCarrierBack,
+  kOverrun,  // notifications were lost: anything may have happened
+};
+
+struct Notice {
+  Disturbance what = Disturbance::kTable;
+  std::string text;  // who did what, as far as the kernel tells
+};
+
+class Watch {
+ public:
+  // Changes made through `table` itself are not noticed; those of Link are not either while they
+  // only renew. Watch first, then Link::open: what happens between is noticed too.
+  static Result<Watch> open(const Table& table);
+  Watch(Watch&&) noexcept;
+  Watch& operator=(Watch&&) noexcept;
+  ~Watch();
+
+  int fd() const;              // readable when there is something to read()
+  std::vector<Notice> read();  // never blocks; often empty, as most news is not about us
+
+ private:
+  struct Impl;
+  explicit Watch(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace saru::nft
