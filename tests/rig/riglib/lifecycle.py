@@ -38,6 +38,14 @@ def ignore_signals():
         signal.signal(number, signal.SIG_IGN)
 
 
+def default_token(nodes):
+    """Many real-time Corosyncs on a few cores: with a short token they never form a ring."""
+    for limit, token in ((6, 500), (10, 2000), (16, 5000)):
+        if nodes <= limit:
+            return token
+    return 10000
+
+
 def check_host(options):
     if os.geteuid() != 0:
         raise RigError("the rig needs root: namespaces, mounts and real daemons")
@@ -52,6 +60,8 @@ def check_host(options):
         raise RigError(f"--servers {options.servers}: from 0 to 32")
     if options.two_node and options.nodes != 2:
         raise RigError("--two-node goes with --nodes 2 only")
+    if options.token is None:
+        options.token = default_token(options.nodes)
     if options.token < 50:
         raise RigError(f"--token {options.token}: 50 ms or more")
 
