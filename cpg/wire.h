@@ -36,11 +36,11 @@ enum class DecodeError : std::uint8_t {
   kWrongSender,    // says another sender than CPG does
   kUnknownType,    // no such type
   kTooLong,        // a list has more entries than kMaxMembers or kMaxDropped
-  kBadBlockCount,  // not a power of two from kMinBlocks to kMaxBlocks, or blocks beyond it
+  kBadBlockCount,  // neither 0 nor a power of two from kMinBlocks to kMaxBlocks
   kUnsorted,       // a list that must ascend strictly does not
   kBadDuration,    // negative, or longer than kLongestDuration
   kBadName,        // longer than kMaxNodeName, or not printable ASCII
-  kBadValue,       // a flag that is neither 0 nor 1, an unknown reason, a nonce of 0
+  kBadValue,       // a flag that is neither 0 nor 1, or an unknown reason
   kTrailingBytes,  // more bytes than the body has
 };
 inline constexpr std::size_t kDecodeErrors = 15;
@@ -50,8 +50,9 @@ inline constexpr Nanos kLongestDuration = std::chrono::hours(1);
 [[nodiscard]] std::string_view text(DecodeError error);
 
 // The message must keep the limits that decode() checks (list lengths, sorted lists, durations,
-// names, block sets of a real block count): another one is a bug of ours and aborts. That the group
-// has more members than kMaxMembers is refused before it comes to this (cpg/group.h).
+// names): another one is a bug of ours and aborts. What remains of a wait that is over may be
+// negative here; it is written as 0. That the group has more members than kMaxMembers is refused
+// before it comes to this (cpg/group.h).
 [[nodiscard]] std::vector<std::byte> encode(std::uint16_t cluster_id, const Message& message);
 
 // `from` is the process that CPG says has sent the bytes. Reads nothing beyond `bytes`, and
