@@ -53,7 +53,7 @@ struct Received {
 struct KernelDone {
   std::uint64_t seq = 0;
   bool ok = false;    // false: nothing was changed
-  BlockSet held;      // what `owned` holds now, as read back
+  BlockSet held{};      // what `owned` holds now, as read back
   std::string error;  // when not ok
 };
 
@@ -108,7 +108,7 @@ struct Send {
 // between can only shorten it, and writes nothing open when it has already passed.
 struct KernelWrite {
   std::uint64_t seq = 0;
-  BlockSet owned;
+  BlockSet owned{};
   std::optional<Instant> deadline;
   bool rebuild = false;  // build the whole table anew, not the difference
 };

@@ -31,8 +31,8 @@ struct Hello {
   std::uint16_t weight = 1;
   bool eligible = true;  // may own blocks: not draining, carrier up, kernel writable
   bool synced = true;    // has received the flows (DESIGN: connections=sync)
-  BlockSet held;         // read back from the kernel, not remembered
-  BlockSet lingering;
+  BlockSet held{};         // read back from the kernel, not remembered
+  BlockSet lingering{};
   std::vector<Departed> departed;  // sorted by member
   // How long until this member's quorum has lasted a whole lease; nobody's blocks wait for it.
   Nanos since_remaining{0};
@@ -61,7 +61,7 @@ struct Beat {
 
 // These blocks are gone from the sender's kernel (its ACK has been read).
 struct Released {
-  BlockSet blocks;
+  BlockSet blocks{};
   std::uint64_t flow_sequence = 0;
   bool operator==(const Released&) const = default;
 };
@@ -93,7 +93,7 @@ struct Audit {
 
 struct AuditReply {
   std::uint64_t token = 0;
-  BlockSet held;       // read from the kernel for this reply
+  BlockSet held{};       // read from the kernel for this reply
   bool open = false;   // the lease has not run out
   bool intact = true;  // table, link and addresses are as they should be
   std::string node_name;

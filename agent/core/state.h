@@ -84,14 +84,15 @@ struct Peer {
   std::optional<Nanos> counted_t_send;         // of its last beat that counted
   std::uint64_t reported = 0;                  // newest of *our* beats that it has reported
   std::map<ProcessId, unsigned> silent_since;  // counted beats of each other member since its last
-  BlockSet awaited;                            // blocks that it must release before we take them
+  BlockSet awaited{};                            // blocks that it must release before we take them
 };
 
 struct View {
   bool open = false;
   ViewId id;
   std::set<ProcessId> excluded;  // in the group, but silent or gone by its own word
-  std::set<ProcessId> waived;    // in the group under a nonce that some member has dropped
+  // In the group, but some member has dropped the nonce; a Hello under another nonce ends that.
+  std::map<ProcessId, std::uint64_t> waived;
   std::map<ProcessId, Peer> peers;
   Nanos opened{0};
   std::string reason;
@@ -106,21 +107,22 @@ struct View {
   std::uint64_t config_hash = 0;             // of the members that may own blocks
   std::vector<std::optional<NodeId>> owner;  // by block
   unsigned moved = 0;
-  BlockSet mine;        // what the table gives us
-  BlockSet to_acquire;  // of those, what another must release first
-  BlockSet to_release;  // what we hold and another gets
-  BlockSet to_free;     // of ours, what is in nobody's Hello
+  BlockSet mine{};        // what the table gives us
+  BlockSet to_acquire{};  // of those, what another must release first
+  BlockSet to_release{};  // what we hold and another gets
+  BlockSet to_free{};     // of ours, what is in nobody's Hello
   Nanos free_at{0};     // ... and may be taken from here on (raw)
 };
 
 struct Kernel {
   std::uint64_t next_seq = 1;
-  BlockSet held;                    // as last read back
+  BlockSet held{};                    // as last read back
   std::optional<Instant> deadline;  // as last written
   std::optional<KernelWrite> in_flight;
   bool rebuild = false;
-  bool failed = false;  // refused a write since; owns nothing until retry_at
+  bool failed = false;  // refused a write: owns nothing until recover_at
   Nanos retry_at{0};
+  Nanos recover_at{0};
 };
 
 struct State {
@@ -131,6 +133,7 @@ struct State {
   MemberId me;
   Nanos last_event{-1};
   bool stopping = false;
+  bool ended = false;  // Left was said
   Nanos stop_by{0};
   std::string leaving_reason;
   std::string ineligible_reason;
@@ -139,7 +142,9 @@ struct State {
   std::optional<RingId> ring;
   std::vector<NodeId> ring_members;
   std::optional<QuorumChanged> quorum;
+  // Since when quorum has lasted: through ring changes that enough votes came along with.
   std::optional<Nanos> quorate_since;
+  bool continuous = false;  // it did through the last ring change
 
   View view;
   std::optional<RoundReason> need_round;
@@ -155,8 +160,8 @@ struct State {
   std::deque<MemberId> dropped;               // oldest first
 
   std::optional<Instant> granted;  // accept until here
-  BlockSet holding;                // what the kernel is to hold
-  BlockSet releasing;              // gone from `holding`, Released not yet sent
+  BlockSet holding{};                // what the kernel is to hold
+  BlockSet releasing{};              // gone from `holding`, Released not yet sent
   Kernel kernel;
 };
 
@@ -170,7 +175,9 @@ struct Step {
 
 // Quorate, as libquorum says of the ring that carries our messages.
 [[nodiscard]] bool has_quorum(const State& state);
-// Group and ring, without the excluded and the waived; sorted.
+// In the group, on the ring and not excluded; sorted. What a Hello calls its group.
+[[nodiscard]] std::vector<ProcessId> view_members(const State& state);
+// Those without the waived: the members whose word is needed.
 [[nodiscard]] std::vector<ProcessId> effective_members(const State& state);
 // A message under our present name and view.
 [[nodiscard]] Message make_message(const State& state, Body body);

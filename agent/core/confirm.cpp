@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The Hellos of all members are here: everybody computes the same table.
+#include <algorithm>
+
+#include "agent/core/assign.h"
+#include "agent/core/machine.h"
+
+namespace saru {
+
+void Machine::confirm_if_complete() {
+  if (!s.view.open || s.view.confirmed) return;
+  for (const ProcessId& process : effective_members(s)) {
+    if (!s.view.peers[process].hello) return;
+  }
+  s.view.confirmed = true;
+  s.view.config_hash = active_config();
+  assign_blocks();
+  log_view();
+}
+
+// The configuration of those who hold the most blocks; of equals the lowest.
+std::uint64_t Machine::active_config() const {
+  std::map<std::uint64_t, unsigned> held;
+  for (const ProcessId& process : effective_members(s)) {
+    const Hello& hello = *s.view.peers.at(process).hello;
+    held[hello.config_hash] += hello.held.size();
+  }
+  auto best = held.begin();
+  for (auto it = held.begin(); it != held.end(); ++it) {
+    if (it->second > best->second) best = it;
+  }
+  return best->first;
+}
+
+// Nobody's blocks may still be open in the kernel of somebody who left without a word (known to a
+// member by name), or of somebody whom no member of this view ever knew (outlasted by
+// quorum_since).
+Nanos Machine::wait_for_departed() const {
+  Nanos wait{0};
+  Nanos since = Nanos::max();
+  const auto members = effective_members(s);
+  for (const ProcessId& process : members) {
+    const Hello& hello = *s.view.peers.at(process).hello;
+    since = std::min(since, hello.since_remaining);
+    for (const Departed& gone : hello.departed) {
+      const auto peer = s.view.peers.find(gone.member.process);
+      const bool speaks_for_itself = peer != s.view.peers.end() && peer->second.id == gone.member &&
+                                     !s.view.waived.contains(gone.member.process);
+      if (!speaks_for_itself) wait = std::max(wait, gone.remaining);
+    }
+  }
+  if (planted() == Plant::kNoWait) wait = Nanos(0);
+  if (planted() == Plant::kNoContinuity) since = Nanos(0);
+  return std::max(wait, since);
+}
+
+void Machine::assign_blocks() {
+  View& view = s.view;
+  std::vector<AssignMember> members;
+  BlockSet claimed(s.config.blocks);
+  BlockSet twice(s.config.blocks);
+  for (const ProcessId& process : effective_members(s)) {
+    const Hello& hello = *view.peers[process].hello;
+    const bool same =
+        hello.config_hash == view.config_hash && hello.held.blocks() == s.config.blocks;
+    if (!same) {
+      view.frozen = view.frozen || !hello.held.empty();
+      continue;
+    }
+    members.push_back({process.node, hello.weight, hello.eligible && hello.synced, hello.held});
+    twice |= claimed & hello.held;
+    claimed |= hello.held;
+  }
+  const bool ours = s.config.config_hash == view.config_hash;
+  Assignment table;
+  if (ours) table = assign(s.config.blocks, members);
+  view.owner = std::move(table.owner);
+  view.moved = table.moved;
+  view.mine = BlockSet(s.config.blocks);
+  if (ours) {
+    for (unsigned b = 0; b < s.config.blocks; ++b) {
+      if (view.owner[b] == s.me.process.node)
+        view.mine.insert(BlockId{static_cast<std::uint16_t>(b)});
+    }
+  } else {
+    log(LogLevel::kError,
+        "this node's saru configuration differs from that of the nodes that hold the blocks: it "
+        "owns "
+        "nothing; give all nodes the same ip, blocks, selector and lease");
+  }
+  plan_release(twice);
+  plan_acquire(claimed);
+}
+
+void Machine::plan_release(const BlockSet& twice) {
+  View& view = s.view;
+  view.to_release = s.holding - view.mine;
+  if (planted() == Plant::kIgnoreDuplicates) return;
+  view.to_release |= s.holding & twice;
+}
+
+void Machine::plan_acquire(const BlockSet& claimed) {
+  View& view = s.view;
+  view.to_free = view.mine - claimed;
+  view.free_at = now.raw + wait_for_departed();
+  view.to_acquire = (view.mine & claimed) - (s.holding - view.to_release);
+  if (planted() == Plant::kAcquireBeforeRelease) return;
+  for (auto& [process, peer] : view.peers) {
+    if (!peer.hello || peer.hello->held.blocks() != s.config.blocks) continue;
+    peer.awaited = peer.hello->held & view.to_acquire;
+  }
+}
+
+void Machine::log_view() const {
+  const View& view = s.view;
+  std::string names;
+  for (const ProcessId& process : effective_members(s)) names += " " + name_of(process);
+  std::string text =
+      "view " + std::to_string(view.id.ring.representative.value) + "." +
+      std::to_string(view.id.ring.seq) + "/" + std::to_string(view.id.round) + " (" + view.reason +
+      "): members" + names + "; mine " + std::to_string(view.mine.size()) + " of " +
+      std::to_string(s.config.blocks) + " blocks, moved " + std::to_string(view.moved) +
+      ", release " + std::to_string(view.to_release.size()) + ", take over " +
+      std::to_string(view.to_acquire.size()) + ", free " + std::to_string(view.to_free.size());
+  if (!view.to_free.empty()) {
+    const auto wait = std::chrono::duration_cast<std::chrono::milliseconds>(view.free_at - now.raw);
+    text += " in " + std::to_string(wait.count()) + " ms";
+  }
+  if (!has_quorum(s)) text += "; no quorum";
+  out.push_back(Log{LogLevel::kNotice, std::move(text)});
+}
+
+}  // namespace saru

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Brings the kernel to what the rules allow, one write at a time, and says what follows from its
+// answers.
+#include "agent/core/machine.h"
+
+namespace saru {
+
+namespace {
+constexpr Nanos kRetryAfter = std::chrono::milliseconds(200);
+// After a refused write this node owns nothing for so long, or it would open and fail in turn.
+constexpr Nanos kRecoverAfter = std::chrono::seconds(5);
+}  // namespace
+
+// What the kernel holds is what we want it to hold, and it has said so.
+bool Machine::kernel_idle() const {
+  return !s.kernel.in_flight && !s.kernel.rebuild && s.kernel.held == s.holding &&
+         (s.holding.empty() ? !s.kernel.deadline : s.kernel.deadline.has_value());
+}
+
+bool Machine::may_acquire() const {
+  const View& view = s.view;
+  const bool quorum = has_quorum(s) || planted() == Plant::kRenewWithoutQuorum;
+  return s.phase == Phase::kIn && view.open && view.confirmed && view.granted && !view.tainted &&
+         !view.frozen && !s.stopping && !s.kernel.failed && quorum && s.granted;
+}
+
+void Machine::acquire_what_is_ready() {
+  if (!may_acquire()) return;
+  View& view = s.view;
+  BlockSet ready = view.to_acquire;
+  for (const auto& [process, peer] : view.peers) {
+    if (peer.awaited.blocks() == s.config.blocks) ready -= peer.awaited;
+  }
+  view.to_acquire -= ready;
+  if (now.raw >= view.free_at) {
+    ready |= view.to_free;
+    view.to_free.clear();
+  }
+  if (ready.empty()) return;
+  s.holding |= ready;
+  const auto after = std::chrono::duration_cast<std::chrono::microseconds>(now.raw - view.opened);
+  log(LogLevel::kInfo, "takes " + std::to_string(ready.size()) + " blocks, " +
+                           std::to_string(after.count()) + " us after the view opened");
+}
+
+// A loser goes on serving until the lease has been granted in this view: then the winners have, or
+// are about to have, theirs, and the blocks are dark for one message only.
+void Machine::release_what_must_go() {
+  View& view = s.view;
+  if (!view.confirmed || view.to_release.empty() || (!view.granted && s.granted)) return;
+  const BlockSet gone = s.holding & view.to_release;
+  view.to_release.clear();
+  s.holding -= gone;
+  s.releasing |= gone;
+  if (planted() == Plant::kReleaseBeforeAck) send(Released{gone, 0});
+}
+
+void Machine::write_kernel() {
+  if (s.kernel.in_flight) return;
+  if (s.kernel.failed && now.raw < s.kernel.retry_at) return;
+  std::optional<Instant> deadline;
+  if (!s.holding.empty()) deadline = s.granted;
+  const bool plant = planted() == Plant::kKeepAfterLapse && !s.holding.empty() && !s.granted;
+  if (plant) return;
+  if (!s.kernel.rebuild && s.kernel.held == s.holding && s.kernel.deadline == deadline) return;
+  KernelWrite write{s.kernel.next_seq++, s.holding, deadline, s.kernel.rebuild};
+  s.kernel.in_flight = write;
+  s.kernel.rebuild = false;
+  out.push_back(std::move(write));
+}
+
+void Machine::on(const KernelDone& event) {
+  if (!s.kernel.in_flight || s.kernel.in_flight->seq != event.seq) return;
+  const KernelWrite write = *s.kernel.in_flight;
+  s.kernel.in_flight.reset();
+  if (!event.ok) {
+    log(LogLevel::kError,
+        "the kernel refused a change (" + event.error + "): this node closes and owns nothing");
+    s.kernel.retry_at = s.kernel.failed ? now.raw + kRetryAfter : now.raw;
+    s.kernel.failed = true;
+    s.kernel.recover_at = now.raw + kRecoverAfter;
+    s.kernel.rebuild = true;
+    close_now();
+    s.need_round = RoundReason::kFailure;
+    return;
+  }
+  s.kernel.held = event.held;
+  s.kernel.deadline = write.deadline;
+  BlockSet unwanted = event.held - write.owned;
+  if (!unwanted.empty()) {
+    s.kernel.rebuild = true;  // somebody else wrote into our set
+  } else if (event.held != write.owned) {
+    // The deadline had passed when the kernel was to be written: it was closed instead.
+    s.kernel.deadline.reset();
+    close_now();
+    if (s.view.hello_sent) s.need_round = RoundReason::kLapse;
+  }
+}
+
+void Machine::on(const KernelDisturbed& event) {
+  log(LogLevel::kWarning, event.what + ": writing the whole table again");
+  s.kernel.rebuild = true;
+}
+
+void Machine::settle() {
+  forget_expired();
+  if (s.kernel.failed && kernel_idle() && now.raw >= s.kernel.recover_at) {
+    s.kernel.failed = false;
+    s.need_round = RoundReason::kChange;
+  }
+  if (s.phase == Phase::kIn) {
+    release_what_must_go();
+    acquire_what_is_ready();
+  }
+  write_kernel();
+  const bool idle = kernel_idle();
+  if (!s.kernel.in_flight && !s.kernel.rebuild && !s.releasing.empty() &&
+      !s.kernel.held.intersects(s.releasing)) {
+    if (planted() != Plant::kReleaseBeforeAck) send(Released{s.releasing, 0});
+    s.releasing.clear();
+  }
+  if (s.phase == Phase::kLeaving) {
+    if (idle && s.holding.empty()) finish_leaving();
+    return;
+  }
+  if (s.phase == Phase::kOut) {
+    if (s.stopping && !s.ended && idle) {
+      s.ended = true;
+      out.push_back(Left{});
+    }
+    return;
+  }
+  const bool told = s.quorum && s.ring && s.quorum->ring == *s.ring;
+  if (s.view.open && !s.view.hello_sent && told && idle) send_hello();
+  if (s.view.open && s.need_round && s.view.hello_sent && !s.view.round_sent) {
+    s.view.round_sent = true;
+    send(Round{*s.need_round});
+  }
+  if (s.view.hello_sent && now.raw >= s.next_beat) {
+    if (s.beats_in_flight < kMaxBeatsInFlight) {
+      send_beat();
+    } else {
+      s.next_beat = now.raw + beat_interval(s.config.lease);
+    }
+  }
+  if (!s.stopping) return;
+  const bool handed_over =
+      s.view.confirmed && s.holding.empty() && s.releasing.empty() && idle && !s.need_round;
+  if (handed_over || !s.view.open || now.raw >= s.stop_by) {
+    s.phase = Phase::kLeaving;
+    s.leaving_reason = "asked to stop";
+    close_now();
+    write_kernel();
+    if (kernel_idle()) finish_leaving();
+  }
+}
+
+}  // namespace saru

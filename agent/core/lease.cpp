@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Beats: what grants the lease, and what shows that a member is silent.
+#include <algorithm>
+
+#include "agent/core/machine.h"
+
+namespace saru {
+
+void Machine::send_beat() {
+  Beat beat;
+  beat.n = ++s.beats_sent;
+  beat.lease = s.config.lease;
+  beat.t_send = now.raw;
+  for (const auto& [process, peer] : s.view.peers) {
+    if (peer.id && peer.newest_beat > 0) beat.reports.push_back({peer.id->nonce, peer.newest_beat});
+  }
+  s.sent.push_back({beat.n, now, s.view.id});
+  while (s.sent.size() > 1 && has_passed(s.sent.front().at + s.config.lease, now))
+    s.sent.pop_front();
+  ++s.beats_in_flight;
+  s.next_beat = now.raw + beat_interval(s.config.lease);
+  send(std::move(beat));
+}
+
+void Machine::on_beat(const Message& message, const Beat& beat) {
+  const bool own = message.sender == s.me;
+  if (own) s.self_delivered = std::max(s.self_delivered, beat.n);
+  if (!own) {
+    Heard& heard = s.heard[message.sender];
+    heard.at = now.raw;
+    heard.lease = std::max(heard.lease, beat.lease);
+  }
+  if (!in_view(message) || is_waived(message)) return;
+  Peer& peer = s.view.peers[message.sender.process];
+  if (!peer.id) return;  // a beat before the Hello of the same view says nothing
+  peer.newest_beat = std::max(peer.newest_beat, beat.n);
+  for (const Report& report : beat.reports) {
+    if (report.nonce == s.me.nonce) peer.reported = std::max(peer.reported, report.n);
+  }
+  count_silence(message.sender.process, beat);
+  exclude_silent();
+  if (s.phase != Phase::kIn || !s.view.open) return;
+  if (!s.view.all_heard && s.view.hello_sent) {
+    bool all = true;
+    for (const ProcessId& process : effective_members(s)) {
+      all = all && (process == s.me.process || s.view.peers[process].newest_beat > 0);
+    }
+    if (all) {
+      s.view.all_heard = true;
+      send_beat();  // report at once: until all have, nobody's lease grows in this view
+    }
+  }
+  renew();
+}
+
+// Every member counts the same beats in the same order. Beats closer together than half the
+// interval do not count: a burst from a queue is not time that has passed.
+void Machine::count_silence(ProcessId sender, const Beat& beat) {
+  Peer& peer = s.view.peers[sender];
+  peer.silent_since.clear();
+  if (peer.counted_t_send && beat.t_send - *peer.counted_t_send < beat_interval(beat.lease) / 2)
+    return;
+  peer.counted_t_send = beat.t_send;
+  for (auto& [process, other] : s.view.peers) {
+    if (process != sender) ++other.silent_since[sender];
+  }
+}
+
+void Machine::exclude_silent() {
+  const auto members = effective_members(s);
+  std::set<ProcessId> silent;
+  for (const ProcessId& process : members) {
+    std::size_t waiting = 0;
+    for (const auto& [other, beats] : s.view.peers[process].silent_since) {
+      const bool counts = std::find(members.begin(), members.end(), other) != members.end();
+      waiting += counts && beats >= kSilentBeats ? 1 : 0;
+    }
+    if (waiting >= 1 && waiting * 2 >= members.size() - 1) silent.insert(process);
+  }
+  if (silent.empty()) return;
+  if (silent.contains(s.me.process) && planted() != Plant::kStayWhenExcluded) {
+    begin_rejoin("the members did not hear this process for half a lease");
+    return;
+  }
+  std::string names;
+  for (const ProcessId& process : silent) names += " " + name_of(process);
+  auto excluded = s.view.excluded;
+  excluded.insert(silent.begin(), silent.end());
+  next_round(std::move(excluded), "silent:" + names);
+}
+
+// Accept until t_send(n) + lease, n the newest beat that every other member of this view has
+// reported in this view: each of them then waits at least as long before it takes what is ours.
+void Machine::renew() {
+  if (!has_quorum(s) && planted() != Plant::kRenewWithoutQuorum) return;
+  std::uint64_t n = s.self_delivered;
+  bool alone = true;
+  if (planted() != Plant::kRenewByOwnDelivery) {
+    for (const ProcessId& process : effective_members(s)) {
+      if (process == s.me.process) continue;
+      alone = false;
+      n = std::min(n, s.view.peers[process].reported);
+    }
+    if (alone && !s.view.confirmed) return;
+  }
+  for (const SentBeat& beat : s.sent) {
+    if (beat.n != n) continue;
+    if (beat.view != s.view.id && planted() != Plant::kReportAcrossViews) return;
+    const Instant deadline = beat.at + s.config.lease;
+    if (has_passed(deadline, now)) return;
+    if (!s.granted || deadline.raw > s.granted->raw) s.granted = deadline;
+    s.view.granted = true;
+  }
+}
+
+void Machine::close_now() {
+  s.holding.clear();
+  s.releasing.clear();
+  s.granted.reset();
+  if (s.view.hello_sent) s.view.tainted = true;
+}
+
+// A lease that ran out empties the set; a new round must say so before anything opens again.
+void Machine::check_lapse() {
+  if (!s.granted || !has_passed(*s.granted, now)) return;
+  s.granted.reset();
+  s.view.granted = false;
+  if (s.holding.empty() || planted() == Plant::kKeepAfterLapse) return;
+  log(LogLevel::kWarning, "the lease ran out: this node closed its " +
+                              std::to_string(s.holding.size()) +
+                              " blocks; the other members were not heard in time");
+  close_now();
+  if (s.view.hello_sent) s.need_round = RoundReason::kLapse;
+}
+
+void Machine::forget_expired() {
+  std::erase_if(s.heard, [&](const auto& entry) {
+    return entry.second.at + guarded(entry.second.lease) < now.raw;
+  });
+}
+
+}  // namespace saru

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// One step of the core while it runs: the state being changed, the time, the actions so far.
+// Internal to agent/core. Each group of functions lives in the file named above it.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "agent/core/state.h"
+
+namespace saru {
+
+// The rules that SARU_PLANT_... breaks on purpose (tests/sim), one at a time; all off in the
+// product.
+enum class Plant : std::uint8_t {
+  kNone,
+  kRenewWithoutQuorum,    // grants without quorum
+  kRenewByOwnDelivery,    // grants by self-delivery instead of the others' reports
+  kNoWait,                // blocks of the departed open at once
+  kForgetHeard,           // heard() is forgotten at every view
+  kNoContinuity,          // nobody's blocks do not wait for quorate_since
+  kAcquireBeforeRelease,  // does not wait for Released
+  kActOnBacklog,          // does not notice its own pause
+  kKeepAfterLapse,        // a lapsed lease does not empty `holding`
+  kHelloOfAnyView,        // counts Hellos of other views
+  kReportAcrossViews,     // counts reports of other views
+  kReleaseBeforeAck,      // says Released before the kernel has let go
+  kStayWhenExcluded,      // ignores its own exclusion
+  kIgnoreDuplicates,      // a block in two Hellos is not closed by its claimants
+};
+
+#ifdef SARU_PLANTS
+Plant planted();  // defined by the simulator
+#else
+constexpr Plant planted() { return Plant::kNone; }
+#endif
+
+struct Machine {
+  State& s;
+  Instant now;
+  std::vector<Action>& out;
+
+  // step.cpp
+  void log(LogLevel level, std::string text);
+  void send(Body body);
+  std::string name_of(ProcessId process) const;
+
+  // membership.cpp: who is there
+  void on(const GroupChanged& event);
+  void on(const RingChanged& event);
+  void on(const QuorumChanged& event);
+  void on(const Joined& event);
+  void on(const Disconnected& event);
+  void begin_rejoin(const std::string& reason);
+  void finish_leaving();
+  void open_view(ViewId id, std::set<ProcessId> excluded, const std::string& reason);
+  void next_round(std::set<ProcessId> excluded, const std::string& reason);
+  void note_gone(ProcessId process);
+  bool in_members(ProcessId process) const;
+
+  // message.cpp: what they say
+  void on(const Received& event);
+  bool in_view(const Message& message) const;
+  bool is_waived(const Message& message) const;
+  void note_nonce(const MemberId& sender);
+  bool names_me(const std::vector<MemberId>& members) const;
+  bool adopt_round(const Message& message, const Hello& hello);
+  void on_hello(const Message& message, const Hello& hello);
+  void waive_dropped(const Hello& hello);
+  void on_leave(const Message& message);
+  void on_released(const Message& message, const Released& released);
+  void send_hello();
+  std::vector<Departed> departed() const;
+  void drop_missing();
+
+  // confirm.cpp: who owns what
+  void confirm_if_complete();
+  std::uint64_t active_config() const;
+  Nanos wait_for_departed() const;
+  void assign_blocks();
+  void plan_release(const BlockSet& twice);
+  void plan_acquire(const BlockSet& claimed);
+  void log_view() const;
+
+  // lease.cpp: how long
+  void on_beat(const Message& message, const Beat& beat);
+  void send_beat();
+  void count_silence(ProcessId sender, const Beat& beat);
+  void exclude_silent();
+  void renew();
+  void check_lapse();
+  void close_now();
+  void forget_expired();
+
+  // kernel.cpp: what the kernel holds, and what follows once it does
+  void on(const KernelDone& event);
+  void on(const KernelDisturbed& event);
+  void settle();
+  void acquire_what_is_ready();
+  void release_what_must_go();
+  void write_kernel();
+  bool kernel_idle() const;
+  bool may_acquire() const;
+
+  // step.cpp: what the administrator asks
+  void on(const Tick&) {}
+  void on(const SetEligible& event);
+  void on(const SetWeight& event);
+  void on(const StopRequested& event);
+  void on(const AuditRequested& event);
+};
+
+}  // namespace saru

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Group, ring and quorum callbacks become views.
+#include <algorithm>
+
+#include "agent/core/machine.h"
+
+namespace saru {
+
+bool Machine::in_members(ProcessId process) const {
+  const auto members = view_members(s);
+  return std::find(members.begin(), members.end(), process) != members.end();
+}
+
+void Machine::open_view(ViewId id, std::set<ProcessId> excluded, const std::string& reason) {
+  View view;
+  view.open = true;
+  view.id = id;
+  view.excluded = std::move(excluded);
+  view.opened = now.raw;
+  view.reason = reason;
+  view.mine = view.to_acquire = view.to_free = view.to_release = BlockSet(s.config.blocks);
+  s.view = std::move(view);
+  s.releasing.clear();
+  s.need_round.reset();
+  if (planted() == Plant::kForgetHeard) s.heard.clear();
+  for (const ProcessId& process : effective_members(s)) {
+    s.view.peers[process].awaited = BlockSet(s.config.blocks);
+  }
+  if (!s.view.peers.contains(s.me.process)) s.view.open = false;
+}
+
+void Machine::next_round(std::set<ProcessId> excluded, const std::string& reason) {
+  open_view({s.view.id.ring, s.view.id.round + 1}, std::move(excluded), reason);
+}
+
+// The process has left the group (or said so): whoever comes under its pid is somebody else.
+void Machine::note_gone(ProcessId process) {
+  for (auto& [member, heard] : s.heard) {
+    if (member.process == process) heard.gone = true;
+  }
+  s.nonces.erase(process);
+}
+
+void Machine::on(const GroupChanged& event) {
+  if (s.phase == Phase::kOut) return;
+  const auto before = view_members(s);
+  s.group = event.members;
+  std::sort(s.group.begin(), s.group.end());
+  auto excluded = s.view.excluded;
+  bool again = false;  // somebody left and came back: the same list, other processes
+  for (const ProcessId& process : event.left) {
+    if (process == s.me.process && s.phase == Phase::kIn) {
+      begin_rejoin("corosync says that this process left the group");
+    }
+    note_gone(process);
+    excluded.erase(process);
+    again = again || std::find(s.group.begin(), s.group.end(), process) != s.group.end();
+  }
+  for (const ProcessId& process : event.joined) excluded.erase(process);
+  if (s.group.size() > kMaxMembers) {
+    log(LogLevel::kError, "the group has " + std::to_string(s.group.size()) +
+                              " members; saru (as CPG) serves at most " +
+                              std::to_string(kMaxMembers) +
+                              ": the address is closed; stop saru on some nodes");
+    close_now();
+    s.view.open = false;
+    return;
+  }
+  if (!s.ring || s.phase != Phase::kIn) return;
+  std::swap(s.view.excluded, excluded);
+  const bool changed = view_members(s) != before || again || !s.view.open;
+  std::swap(s.view.excluded, excluded);
+  if (!changed) {
+    s.view.excluded = std::move(excluded);
+    return;
+  }
+  s.view.id.ring = *s.ring;
+  next_round(std::move(excluded), event.joined.empty() ? "a member left" : "a member joined");
+}
+
+void Machine::on(const RingChanged& event) {
+  if (s.ring == event.ring && s.view.open) return;  // a joiner is told the ring it is already in
+  s.ring = event.ring;
+  s.ring_members = event.members;
+  s.view = View{};
+  if (s.phase != Phase::kIn || s.group.empty()) return;
+  open_view({event.ring, 0}, {}, "the ring changed");
+}
+
+void Machine::on(const QuorumChanged& event) {
+  const bool had = has_quorum(s);
+  unsigned came_along = 0;
+  for (const NodeId& node : event.members) {
+    if (std::find(event.joined.begin(), event.joined.end(), node) != event.joined.end()) continue;
+    const auto votes = s.config.votes.find(node);
+    came_along += votes == s.config.votes.end() ? 1 : votes->second;
+  }
+  s.continuous = event.quorate && s.quorate_since && came_along >= s.config.quorum_votes;
+  if (!event.quorate) {
+    s.quorate_since.reset();
+  } else if (!s.continuous) {
+    s.quorate_since = now.raw;
+  }
+  s.quorum = event;
+  if (!event.quorate && planted() != Plant::kRenewWithoutQuorum) {
+    if (!s.holding.empty()) {
+      log(LogLevel::kWarning,
+          "quorum is lost: this node closes its " + std::to_string(s.holding.size()) + " blocks");
+    }
+    close_now();
+  }
+  if (had != has_quorum(s) && s.view.hello_sent) s.need_round = RoundReason::kQuorum;
+}
+
+void Machine::on(const Joined& event) {
+  s.me = event.me;
+  s.phase = Phase::kIn;
+  s.group.clear();
+  s.nonces.clear();
+  s.view = View{};
+  s.sent.clear();
+  s.beats_sent = s.self_delivered = 0;
+  s.beats_in_flight = 0;
+  s.granted.reset();
+  s.leaving_reason.clear();
+  s.next_beat = now.raw;
+}
+
+void Machine::on(const Disconnected&) {
+  log(LogLevel::kError,
+      "the connection to corosync is lost: the address is closed on this node until it is back");
+  close_now();
+  s.phase = Phase::kOut;
+  s.view = View{};
+  s.group.clear();
+  s.ring.reset();
+  s.quorum.reset();
+  s.quorate_since.reset();
+  s.need_round.reset();
+}
+
+void Machine::begin_rejoin(const std::string& reason) {
+  if (s.phase != Phase::kIn) return;
+  log(LogLevel::kWarning, reason + ": closing, leaving the group and coming back under a new name");
+  s.phase = Phase::kLeaving;
+  s.leaving_reason = reason;
+  close_now();
+}
+
+// The kernel is closed and has said so: nothing of this nonce is left.
+void Machine::finish_leaving() {
+  send(Leave{});
+  s.phase = Phase::kOut;
+  s.view = View{};
+  s.granted.reset();
+  s.group.clear();
+  if (s.stopping) {
+    s.ended = true;
+    out.push_back(Left{});
+  } else {
+    out.push_back(Rejoin{s.leaving_reason});
+  }
+}
+
+}  // namespace saru

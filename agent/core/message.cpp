@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Hello, Leave and Released; the rules by which a message counts.
+#include <algorithm>
+
+#include "agent/core/machine.h"
+
+namespace saru {
+
+namespace {
+
+// Exclusions are compared by process: who has not spoken yet has no nonce that all could know.
+std::set<ProcessId> processes(const std::vector<MemberId>& members) {
+  std::set<ProcessId> result;
+  for (const MemberId& member : members) result.insert(member.process);
+  return result;
+}
+
+bool contains(const std::vector<MemberId>& members, const MemberId& member) {
+  return std::find(members.begin(), members.end(), member) != members.end();
+}
+
+}  // namespace
+
+bool Machine::names_me(const std::vector<MemberId>& members) const {
+  return contains(members, s.me);
+}
+
+bool Machine::in_view(const Message& message) const {
+  return s.view.open && message.view == s.view.id &&
+         processes(message.excluded) == s.view.excluded &&
+         s.view.peers.contains(message.sender.process);
+}
+
+bool Machine::is_waived(const Message& message) const {
+  return s.view.waived.contains(message.sender.process);
+}
+
+void Machine::on(const Received& event) {
+  if (s.phase != Phase::kIn) return;
+  const Message& message = event.message;
+  const bool own = message.sender == s.me;
+  if (!own && message.sender.process == s.me.process) return;  // said under an earlier name
+  if (own && std::holds_alternative<Beat>(message.body)) {
+    s.beats_in_flight -= s.beats_in_flight > 0 ? 1 : 0;
+  }
+  note_nonce(message.sender);
+  if (names_me(message.excluded) && planted() != Plant::kStayWhenExcluded) {
+    begin_rejoin(name_of(message.sender.process) + " counts this process as silent");
+    return;
+  }
+  if (const auto* hello = std::get_if<Hello>(&message.body)) {
+    on_hello(message, *hello);
+  } else if (const auto* beat = std::get_if<Beat>(&message.body)) {
+    on_beat(message, *beat);
+  } else if (const auto* released = std::get_if<Released>(&message.body)) {
+    if (in_view(message) && !is_waived(message)) on_released(message, *released);
+  } else if (std::holds_alternative<Leave>(message.body)) {
+    on_leave(message);
+  } else if (std::holds_alternative<Round>(message.body)) {
+    if (in_view(message) && !is_waived(message))
+      next_round(s.view.excluded, name_of(message.sender.process) + " asked for a new round");
+  } else if (const auto* audit = std::get_if<Audit>(&message.body)) {
+    out.push_back(ReplyAudit{audit->token, make_message(s, AuditReply{})});
+  } else if (const auto* reply = std::get_if<AuditReply>(&message.body)) {
+    out.push_back(AuditAnswer{message.sender.process, *reply});
+  }
+}
+
+// A joiner does not know how often its ring's group has been opened, and rings are sometimes
+// announced one member at a time: the highest round among those who see the same group is
+// everybody's.
+bool Machine::adopt_round(const Message& message, const Hello& hello) {
+  if (!s.view.open || message.view.ring != s.view.id.ring ||
+      message.view.round <= s.view.id.round) {
+    return false;
+  }
+  auto excluded = processes(message.excluded);
+  std::swap(s.view.excluded, excluded);
+  const bool same = view_members(s) == hello.group;
+  std::swap(s.view.excluded, excluded);
+  if (!same) return false;
+  open_view(message.view, std::move(excluded), s.view.reason);
+  return true;
+}
+
+void Machine::on_hello(const Message& message, const Hello& hello) {
+  if (names_me(hello.dropped) && planted() != Plant::kStayWhenExcluded) {
+    begin_rejoin(message.sender.process == s.me.process
+                     ? "this process dropped itself"
+                     : "the members went on without this process");
+    return;
+  }
+  adopt_round(message, hello);
+  const ProcessId sender = message.sender.process;
+  if (planted() == Plant::kHelloOfAnyView) {
+    if (!s.view.peers.contains(sender)) return;
+  } else if (!in_view(message) || view_members(s) != hello.group) {
+    return;
+  }
+  if (const auto waived = s.view.waived.find(sender); waived != s.view.waived.end()) {
+    if (waived->second == message.sender.nonce) return;
+    if (s.view.confirmed) {  // somebody new under an old pid came after the table was made
+      next_round(s.view.excluded, name_of(sender) + " came back");
+      return;
+    }
+    s.view.waived.erase(waived);
+  }
+  Peer& peer = s.view.peers[sender];
+  peer.id = message.sender;
+  peer.hello = hello;
+  peer.silent_since.clear();
+  waive_dropped(hello);
+  confirm_if_complete();
+}
+
+// Only what Hellos of this view say decides, so that all members waive the same.
+void Machine::waive_dropped(const Hello& hello) {
+  for (const MemberId& gone : hello.dropped) {
+    const auto peer = s.view.peers.find(gone.process);
+    if (peer == s.view.peers.end()) continue;
+    if (!peer->second.id || *peer->second.id == gone) s.view.waived[gone.process] = gone.nonce;
+  }
+}
+
+// A process that speaks under a new nonce never speaks under its old one again.
+void Machine::note_nonce(const MemberId& sender) {
+  s.nonces[sender.process] = sender.nonce;
+  for (auto& [member, heard] : s.heard) {
+    if (member.process == sender.process && member != sender) heard.gone = true;
+  }
+  std::erase_if(s.dropped, [&](const MemberId& gone) {
+    return gone.process == sender.process && gone != sender;
+  });
+}
+
+// The sender's kernel is closed: nothing of it need be waited for, in whatever view it said so.
+void Machine::on_leave(const Message& message) {
+  s.heard.erase(message.sender);
+  const ProcessId sender = message.sender.process;
+  if (!s.view.open || !in_members(sender)) return;
+  const std::string reason = name_of(sender) + " left";
+  auto excluded = s.view.excluded;
+  excluded.insert(sender);
+  next_round(std::move(excluded), reason);
+}
+
+void Machine::on_released(const Message& message, const Released& released) {
+  if (released.blocks.blocks() != s.config.blocks) return;
+  s.view.peers[message.sender.process].awaited -= released.blocks;
+}
+
+// What `heard` knows and the view does not count; complete after the last kernel write only.
+std::vector<Departed> Machine::departed() const {
+  std::vector<Departed> result;
+  const auto members = effective_members(s);
+  for (const auto& [member, heard] : s.heard) {
+    const bool here = std::find(members.begin(), members.end(), member.process) != members.end();
+    const Nanos left = heard.at + guarded(heard.lease) - now.raw;
+    if ((!here || heard.gone) && left > Nanos(0)) result.push_back({member, left});
+  }
+  return result;
+}
+
+// Who is missing from a view that carries the quorum on never counts again under the same nonce.
+void Machine::drop_missing() {
+  if (!has_quorum(s) || !s.continuous) return;
+  const auto members = effective_members(s);
+  for (const auto& [member, heard] : s.heard) {
+    const bool here = std::find(members.begin(), members.end(), member.process) != members.end();
+    const bool known = std::find(s.dropped.begin(), s.dropped.end(), member) != s.dropped.end();
+    const auto nonce = s.nonces.find(member.process);
+    const bool replaced = nonce != s.nonces.end() && nonce->second != member.nonce;
+    if ((!here || heard.gone) && !known && !replaced) s.dropped.push_back(member);
+  }
+  while (s.dropped.size() > kMaxDropped) s.dropped.pop_front();
+}
+
+void Machine::send_hello() {
+  drop_missing();
+  Hello hello;
+  hello.group = view_members(s);
+  hello.node_name = s.config.node_name;
+  hello.config_generation = s.config.config_generation;
+  hello.config_hash = s.config.config_hash;
+  hello.weight = s.config.weight;
+  hello.eligible = s.config.eligible && !s.stopping && !s.kernel.failed;
+  hello.held = s.kernel.held;
+  hello.lingering = BlockSet(s.config.blocks);
+  hello.departed = departed();
+  hello.since_remaining = guarded(s.config.lease);
+  if (s.quorate_since) {
+    const Nanos left = *s.quorate_since + guarded(s.config.lease) - now.raw;
+    hello.since_remaining = std::max(Nanos(0), left);
+  }
+  hello.dropped.assign(s.dropped.begin(), s.dropped.end());
+  std::sort(hello.dropped.begin(), hello.dropped.end());
+  hello.votes = s.config.votes.contains(s.config.node) ? s.config.votes.at(s.config.node) : 1;
+  hello.expected_votes = s.config.expected_votes;
+  send(std::move(hello));
+  s.view.hello_sent = true;
+  s.view.round_sent = false;
+  s.need_round.reset();
+  send_beat();
+}
+
+}  // namespace saru

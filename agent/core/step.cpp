@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include <algorithm>
+
+#include "agent/core/machine.h"
+
+namespace saru {
+
+State::State(Config c) : config(std::move(c)), holding(config.blocks), releasing(config.blocks) {
+  kernel.held = BlockSet(config.blocks);
+}
+
+bool has_quorum(const State& state) {
+  return state.ring && state.quorum && state.quorum->ring == *state.ring && state.quorum->quorate;
+}
+
+std::vector<ProcessId> view_members(const State& state) {
+  std::vector<ProcessId> members;
+  for (const ProcessId& process : state.group) {
+    const auto& nodes = state.ring_members;
+    if (std::find(nodes.begin(), nodes.end(), process.node) == nodes.end()) continue;
+    if (!state.view.excluded.contains(process)) members.push_back(process);
+  }
+  return members;
+}
+
+std::vector<ProcessId> effective_members(const State& state) {
+  auto members = view_members(state);
+  std::erase_if(members, [&](ProcessId p) { return state.view.waived.contains(p); });
+  return members;
+}
+
+Message make_message(const State& state, Body body) {
+  Message message{state.me, state.view.id, {}, std::move(body)};
+  for (const ProcessId& process : state.view.excluded) {
+    const auto nonce = state.nonces.find(process);
+    message.excluded.push_back({process, nonce == state.nonces.end() ? 0 : nonce->second});
+  }
+  return message;
+}
+
+void Machine::log(LogLevel level, std::string text) { out.push_back(Log{level, std::move(text)}); }
+
+void Machine::send(Body body) { out.push_back(Send{make_message(s, std::move(body))}); }
+
+std::string Machine::name_of(ProcessId process) const {
+  const auto peer = s.view.peers.find(process);
+  if (peer != s.view.peers.end() && peer->second.hello) return peer->second.hello->node_name;
+  return "node " + std::to_string(process.node.value);
+}
+
+void Machine::on(const SetEligible& event) {
+  if (s.config.eligible == event.eligible) return;
+  s.config.eligible = event.eligible;
+  s.ineligible_reason = event.eligible ? "" : event.reason;
+  s.need_round = RoundReason::kChange;
+}
+
+void Machine::on(const SetWeight& event) {
+  if (s.config.weight == event.weight) return;
+  s.config.weight = event.weight;
+  s.need_round = RoundReason::kChange;
+}
+
+void Machine::on(const StopRequested&) {
+  if (s.stopping) {
+    s.stop_by = now.raw;  // asked twice: do not wait for the others any longer
+    return;
+  }
+  s.stopping = true;
+  s.stop_by = now.raw + s.config.lease;
+  s.need_round = RoundReason::kChange;
+}
+
+void Machine::on(const AuditRequested& event) { send(Audit{event.token}); }
+
+Step step(State state, const Event& event) {
+  Step result{std::move(state), {}};
+  State& s = result.state;
+  Machine machine{s, event.now, result.actions};
+  if (s.phase == Phase::kIn && s.last_event >= Nanos(0) && planted() != Plant::kActOnBacklog &&
+      event.now.raw - s.last_event > pause_limit(s.config.lease)) {
+    const auto gap =
+        std::chrono::duration_cast<std::chrono::milliseconds>(event.now.raw - s.last_event);
+    machine.begin_rejoin("this process did not run for " + std::to_string(gap.count()) + " ms");
+  }
+  s.last_event = event.now.raw;
+  machine.check_lapse();
+  std::visit([&](const auto& body) { machine.on(body); }, event.body);
+  machine.settle();
+  return result;
+}
+
+Nanos next_wakeup(const State& state) {
+  Nanos wake = state.last_event + beat_interval(state.config.lease);
+  if (state.phase == Phase::kIn) wake = std::min(wake, state.next_beat);
+  if (state.view.confirmed && !state.view.to_free.empty())
+    wake = std::min(wake, state.view.free_at);
+  if (state.granted && !state.holding.empty()) wake = std::min(wake, state.granted->raw);
+  if (state.stopping) wake = std::min(wake, state.stop_by);
+  return std::max(wake, state.last_event);
+}
+
+}  // namespace saru
