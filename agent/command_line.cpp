@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include <CLI/CLI.hpp>
+
+#include "agent/options.h"
+
+namespace saru {
+namespace {
+
+struct Described {
+  const char* name;
+  const char* value;
+  const char* help;
+};
+
+constexpr Described kValues[] = {
+    {"id", "1..65535", "cluster id: one id for each set of shared addresses (default 1)"},
+    {"nic", "NAME", "network interface through which clients reach the address"},
+    {"blocks", "N", "in how many blocks the clients are cut: 16 to 4096, a power of two (512)"},
+    {"selector", "src-port", "what a client's block is computed from (src-port)"},
+    {"delivery", "flood", "how packets get to every node (flood)"},
+    {"connections", "none", "what becomes of a moved block's connections (none)"},
+    {"mac", "MAC", "shared MAC address (default: derived from the id)"},
+    {"weight", "N", "this node's share compared to the others' (1); 0 owns nothing"},
+    {"lease-ms", "MS", "how long a node may go on unheard (default: 1.25 x (token + consensus))"},
+    {"fencing", "auto|ignore", "ignore: serve although two quorate halves are possible (auto)"},
+    {"label", "NAME", "name of the cluster resource, for messages and saructl --label"},
+    {"log-level", "LEVEL", "error, warning, notice, info or debug (notice)"},
+};
+
+constexpr Described kFlags[] = {
+    {"foreground", "", "stay in the foreground and log to stderr too"},
+    {"validate", "", "only check the options and this node; change nothing"},
+    {"cleanup", "", "only remove what a dead sarud left in the kernel; needs id and nic"},
+};
+
+}  // namespace
+
+tl::expected<CommandLine, Failure> read_command_line(int argc, const char* const* argv) {
+  CLI::App app{"sarud: serves one IP address from every node of a Corosync cluster at once",
+               "sarud"};
+  app.set_version_flag("--version", std::string("sarud " SARU_VERSION));
+  app.set_config("--config", "", "read options from a file of lines like nic=eth0");
+  std::map<std::string, std::string> values;
+  std::map<std::string, bool> flags;
+  std::vector<std::string> addresses;
+  app.add_option("--ip", addresses,
+                 "address to serve, with or without /PREFIX; several: repeat it, or a comma list")
+      ->type_name("ADDR");
+  for (const Described& option : kValues) {
+    app.add_option(std::string("--") + option.name, values[option.name], option.help)
+        ->type_name(option.value);
+  }
+  for (const Described& flag : kFlags) {
+    app.add_flag(std::string("--") + flag.name, flags[flag.name], flag.help);
+  }
+  CommandLine result;
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    result.text = app.help();
+    return result;
+  } catch (const CLI::CallForVersion&) {
+    result.text = app.version() + "\n";
+    return result;
+  } catch (const CLI::ParseError& error) {
+    return tl::unexpected(Failure{ExitCode::kBadConfiguration,
+                                  std::string(error.what()) + "; sarud --help lists the options"});
+  }
+  for (const auto& [name, value] : values) {
+    if (!value.empty()) result.raw[name] = value;
+  }
+  for (const auto& [name, given] : flags) {
+    if (given) result.raw[name] = "yes";
+  }
+  for (const std::string& address : addresses) result.raw["ip"] += address + ",";
+  return result;
+}
+
+}  // namespace saru

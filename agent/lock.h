@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// One sarud per cluster id and network namespace, and what the next one must know about the last.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string>
+#include <tl/expected.hpp>
+
+#include "agent/exit_code.h"
+
+namespace saru {
+
+inline constexpr const char* kRunDirectory = "/run/saru";
+
+// Where the files of one id live. The lock carries the inode of the network namespace, so that two
+// namespaces that share one /run do not lock each other out; the socket does not, because saructl
+// must find it.
+struct RunFiles {
+  std::string lock;    // locked with F_OFD_SETLK for the life of the process; holds "PID LABEL"
+  std::string marker;  // exists while a process may have left something behind
+  std::string socket;
+
+  static tl::expected<RunFiles, Failure> of(std::uint16_t id);
+};
+
+// Who holds a lock, as written into it.
+struct LockHolder {
+  pid_t pid = 0;
+  std::string label;  // the name of the cluster resource, or empty
+};
+
+// Holds the lock of one id. Moved, never copied; closing it lets go.
+class Lock {
+ public:
+  // Fails with kBadConfiguration when another process holds it: the sentence names pid and label.
+  static tl::expected<Lock, Failure> take(const RunFiles& files, std::uint16_t id,
+                                          const std::string& label);
+  Lock(Lock&& other) noexcept;
+  Lock& operator=(Lock&&) = delete;
+  ~Lock();
+
+  // After fork(): writes the pid of the process that goes on.
+  void sign(const std::string& label) const;
+
+ private:
+  explicit Lock(int fd) : fd_(fd) {}
+  int fd_ = -1;
+};
+
+// Nobody, if no process holds the lock now.
+tl::expected<LockHolder, Failure> lock_holder(const RunFiles& files);
+
+// The marker of an unclean end: set before the first message, removed after the kernel was closed
+// and the leave was said.
+bool marker_exists(const RunFiles& files);
+tl::expected<void, Failure> set_marker(const RunFiles& files);
+void clear_marker(const RunFiles& files);
+
+}  // namespace saru

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "agent/options.h"
+
+#include <net/if.h>
+
+#include <algorithm>
+#include <charconv>
+#include <string_view>
+
+#include "agent/core/block_set.h"
+
+namespace saru {
+namespace {
+
+using std::string;
+
+tl::unexpected<Failure> refuse(const string& sentence) {
+  return tl::unexpected(Failure{ExitCode::kBadConfiguration, sentence});
+}
+
+std::optional<unsigned> number(std::string_view text, unsigned least, unsigned most) {
+  unsigned value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
+  if (value < least || value > most) return std::nullopt;
+  return value;
+}
+
+string get(const RawOptions& raw, const string& name, const string& otherwise) {
+  const auto found = raw.find(name);
+  return found == raw.end() || found->second.empty() ? otherwise : found->second;
+}
+
+tl::expected<unsigned, Failure> get_number(const RawOptions& raw, const string& name,
+                                           unsigned otherwise, unsigned least, unsigned most) {
+  const string text = get(raw, name, std::to_string(otherwise));
+  if (const auto value = number(text, least, most)) return *value;
+  return refuse(name + " must be a number from " + std::to_string(least) + " to " +
+                std::to_string(most) + ", not \"" + text + "\"");
+}
+
+// One of the words that mean something; `planned` are known by name and refused by name.
+tl::expected<string, Failure> get_word(const RawOptions& raw, const string& name,
+                                       const string& only, const std::vector<string>& planned) {
+  string word = get(raw, name, only);
+  if (word == only) return word;
+  const bool known = std::find(planned.begin(), planned.end(), word) != planned.end();
+  return refuse(known ? name + " " + word + " does not exist yet in this version; use " + only
+                      : name + " \"" + word + "\" is unknown; use " + only);
+}
+
+tl::expected<std::vector<ServiceAddress>, Failure> parse_addresses(const string& list) {
+  std::vector<ServiceAddress> addresses;
+  for (std::size_t at = 0; at < list.size();) {
+    const std::size_t end = std::min(list.find_first_of(", \t\n", at), list.size());
+    if (end > at) {
+      auto address = ServiceAddress::parse(list.substr(at, end - at));
+      if (!address) return refuse("ip: " + address.error().text);
+      for (const ServiceAddress& other : addresses) {
+        if (other.ip == address->ip) return refuse("ip " + other.ip.text() + " is given twice");
+      }
+      addresses.push_back(*address);
+    }
+    at = end + 1;
+  }
+  if (addresses.empty()) {
+    return refuse("no address to serve: give ip, for example ip=192.0.2.10");
+  }
+  if (addresses.size() > kMaxAddresses) {
+    return refuse("ip lists " + std::to_string(addresses.size()) + " addresses; at most " +
+                  std::to_string(kMaxAddresses) + " share one id");
+  }
+  return addresses;
+}
+
+tl::expected<string, Failure> parse_nic(const string& name) {
+  if (name.empty()) return refuse("no network interface: give nic, for example nic=eth0");
+  const bool clean = name.find_first_of("/ \t\n:\"\\") == string::npos;
+  if (!clean || name.size() >= IFNAMSIZ || name == "." || name == "..") {
+    return refuse("nic \"" + name + "\" is not the name of a network interface");
+  }
+  if (name == "lo") return refuse("nic lo reaches no other machine; name the interface of the LAN");
+  return name;
+}
+
+tl::expected<MacAddress, Failure> parse_mac(const string& text, std::uint16_t id) {
+  if (text.empty()) return derived_shared_mac(id);
+  const auto mac = MacAddress::parse(text);
+  if (!mac) return refuse("mac \"" + text + "\" is not a MAC address like 02:5a:72:00:00:01");
+  if (mac->is_multicast()) {
+    return refuse("mac " + text + " is a multicast address; delivery flood needs a unicast one");
+  }
+  if (mac->is_zero()) return refuse("mac " + text + " is nobody's address");
+  return *mac;
+}
+
+tl::expected<LogLevel, Failure> parse_log_level(const string& word) {
+  static const std::map<string, LogLevel> kWords = {{"error", LogLevel::kError},
+                                                    {"warning", LogLevel::kWarning},
+                                                    {"notice", LogLevel::kNotice},
+                                                    {"info", LogLevel::kInfo},
+                                                    {"debug", LogLevel::kDebug}};
+  const auto found = kWords.find(word);
+  if (found != kWords.end()) return found->second;
+  return refuse("log-level \"" + word + "\" is unknown; use error, warning, notice, info or debug");
+}
+
+tl::expected<Fencing, Failure> parse_fencing(const string& word) {
+  if (word == "auto") return Fencing::kNotNeeded;
+  if (word == "ignore") return Fencing::kIgnore;
+  if (word == "wait") {
+    return refuse("fencing wait does not exist yet in this version; use auto or ignore");
+  }
+  return refuse("fencing \"" + word + "\" is unknown; use auto or ignore");
+}
+
+// What only serving needs: cleaning up after a dead daemon goes by the id and the interface.
+tl::expected<Options, Failure> validate_service(Options options, const RawOptions& raw) {
+  auto addresses = parse_addresses(get(raw, "ip", ""));
+  if (!addresses) return tl::unexpected(addresses.error());
+  options.addresses = *addresses;
+  const string blocks = get(raw, "blocks", std::to_string(kDefaultBlocks));
+  const auto count = number(blocks, 0, 0xffff);
+  if (!count || !is_block_count(*count)) {
+    return refuse("blocks must be a power of two from " + std::to_string(kMinBlocks) + " to " +
+                  std::to_string(kMaxBlocks) + ", not \"" + blocks + "\"");
+  }
+  options.blocks = *count;
+  auto selector =
+      get_word(raw, "selector", "src-port", {"dst-port", "src-addr", "dst-addr", "src-addr-port"});
+  if (!selector) return tl::unexpected(selector.error());
+  options.selector = *selector;
+  auto delivery = get_word(raw, "delivery", "flood", {"multicast", "routed", "steer"});
+  if (!delivery) return tl::unexpected(delivery.error());
+  options.delivery = *delivery;
+  auto connections = get_word(raw, "connections", "none", {"stay", "sync"});
+  if (!connections) return tl::unexpected(connections.error());
+  options.connections = *connections;
+  auto mac = parse_mac(get(raw, "mac", ""), options.id);
+  if (!mac) return tl::unexpected(mac.error());
+  options.mac = *mac;
+  auto weight = get_number(raw, "weight", 1, 0, 0xffff);
+  if (!weight) return tl::unexpected(weight.error());
+  options.weight = static_cast<std::uint16_t>(*weight);
+  if (!get(raw, "lease-ms", "").empty()) {
+    auto lease = get_number(raw, "lease-ms", 0, kMinLeaseMs, kMaxLeaseMs);
+    if (!lease) return tl::unexpected(lease.error());
+    options.lease_ms = *lease;
+  }
+  auto fencing = parse_fencing(get(raw, "fencing", "auto"));
+  if (!fencing) return tl::unexpected(fencing.error());
+  options.fencing = *fencing;
+  return options;
+}
+
+}  // namespace
+
+tl::expected<Options, Failure> validate(const RawOptions& raw) {
+  Options options;
+  auto id = get_number(raw, "id", 1, 1, 0xffff);
+  if (!id) return tl::unexpected(id.error());
+  options.id = static_cast<std::uint16_t>(*id);
+  auto nic = parse_nic(get(raw, "nic", ""));
+  if (!nic) return tl::unexpected(nic.error());
+  options.nic = *nic;
+  auto level = parse_log_level(get(raw, "log-level", "notice"));
+  if (!level) return tl::unexpected(level.error());
+  options.log_level = *level;
+  options.label = get(raw, "label", "");
+  options.foreground = raw.count("foreground") != 0;
+  if (raw.count("cleanup") != 0) {
+    options.task = Task::kCleanup;
+    return options;
+  }
+  if (raw.count("validate") != 0) options.task = Task::kValidate;
+  return validate_service(std::move(options), raw);
+}
+
+}  // namespace saru

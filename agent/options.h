@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// What sarud is told on its command line or in a file, checked. Pure but for reading that file.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <tl/expected.hpp>
+#include <vector>
+
+#include "agent/core/core.h"
+#include "agent/exit_code.h"
+#include "nft/address.h"
+
+namespace saru {
+
+inline constexpr std::size_t kMaxAddresses = 64;
+inline constexpr unsigned kMinLeaseMs = 100;
+inline constexpr unsigned kMaxLeaseMs = 600000;
+
+enum class Fencing {
+  kNotNeeded,  // only where two quorate sides always share a node
+  kIgnore,     // the operator said so in so many words
+};
+
+// What this run of sarud is for.
+enum class Task { kServe, kValidate, kCleanup };
+
+struct Options {
+  Task task = Task::kServe;
+  std::uint16_t id = 1;
+  std::vector<ServiceAddress> addresses;  // at least one; in the order given
+  std::string nic;
+  unsigned blocks = kDefaultBlocks;
+  std::string selector;
+  std::string delivery;
+  std::string connections;
+  MacAddress mac;  // derived from the id unless given
+  std::uint16_t weight = 1;
+  std::optional<unsigned> lease_ms;
+  Fencing fencing = Fencing::kNotNeeded;
+  std::string label;
+  bool foreground = false;
+  LogLevel log_level = LogLevel::kNotice;
+};
+
+// The options as text, by name without dashes ("lease-ms"); one that is absent has its default.
+using RawOptions = std::map<std::string, std::string>;
+
+// Pure. Every failure is kBadConfiguration and names the option, its value and what would do.
+tl::expected<Options, Failure> validate(const RawOptions& raw);
+
+// Reads argv and the file named by --config. `text` is set when there is only something to print
+// (--help, --version).
+struct CommandLine {
+  RawOptions raw;
+  std::string text;
+};
+tl::expected<CommandLine, Failure> read_command_line(int argc, const char* const* argv);
+
+}  // namespace saru

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "agent/report.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+
+namespace saru {
+namespace {
+
+using nlohmann::json;
+using std::string;
+
+std::int64_t to_ms(Nanos span) {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(span).count();
+}
+
+string name_of(const Surroundings& around, NodeId node) {
+  const auto found = around.names.find(node);
+  return found == around.names.end() || found->second.empty() ? "node " + std::to_string(node.value)
+                                                              : found->second;
+}
+
+bool is_open(const State& state, const Instant& now) {
+  return state.kernel.deadline && !has_passed(*state.kernel.deadline, now) &&
+         !state.kernel.held.empty();
+}
+
+const std::vector<std::optional<NodeId>>& table_of(const State& state, const Surroundings& around) {
+  return state.view.confirmed ? state.view.owner : around.table.owner;
+}
+
+unsigned count_of(const std::vector<std::optional<NodeId>>& owner, NodeId node) {
+  return static_cast<unsigned>(std::count(owner.begin(), owner.end(), std::optional(node)));
+}
+
+string member_state(const State& state, ProcessId member, const string& own_state) {
+  if (member == state.me.process) return own_state;
+  if (state.view.excluded.count(member) != 0) return "excluded: silent, or gone by its own word";
+  if (state.view.waived.count(member) != 0) return "on its way out";
+  const auto peer = state.view.peers.find(member);
+  if (peer == state.view.peers.end() || !peer->second.hello) return "has not answered yet";
+  const Hello& hello = *peer->second.hello;
+  if (state.view.confirmed && hello.config_hash != state.view.config_hash) {
+    return "configured differently: owns nothing";
+  }
+  if (!hello.eligible) return "not eligible (draining, carrier lost or kernel refused)";
+  if (!state.view.confirmed) return "answered";
+  return hello.weight == 0 ? "weight 0: owns nothing" : "serving";
+}
+
+json describe_members(const State& state, const Surroundings& around, const string& own_state) {
+  const auto& owner = table_of(state, around);
+  json members = json::array();
+  for (const ProcessId& member : state.group) {
+    const auto peer = state.view.peers.find(member);
+    const bool known = peer != state.view.peers.end() && peer->second.hello;
+    json entry = {{"id", member.node.value},
+                  {"node", name_of(around, member.node)},
+                  {"owns", count_of(owner, member.node)},
+                  {"weight", nullptr},
+                  {"state", member_state(state, member, own_state)}};
+    if (known) entry["weight"] = peer->second.hello->weight;
+    if (member == state.me.process) entry["weight"] = state.config.weight;
+    members.push_back(std::move(entry));
+  }
+  return members;
+}
+
+json describe_view(const State& state, const Instant& now) {
+  const View& view = state.view;
+  return {{"open", view.open},
+          {"ring", std::to_string(view.id.ring.representative.value) + "." +
+                       std::to_string(view.id.ring.seq)},
+          {"round", view.id.round},
+          {"confirmed", view.confirmed},
+          {"reason", view.reason},
+          {"age_ms", view.open ? to_ms(now.raw - view.opened) : 0},
+          {"moved", view.moved}};
+}
+
+// What this node still waits for or gives up; other nodes' exchanges are not its business.
+json describe_moving(const State& state) {
+  json moving = json::array();
+  const View& view = state.view;
+  if (!view.confirmed) return moving;
+  const std::uint32_t me = state.config.node.value;
+  BlockSet awaited(state.config.blocks);
+  for (const auto& [member, peer] : view.peers) {
+    if (peer.awaited.blocks() == 0) continue;
+    awaited |= peer.awaited;
+    peer.awaited.for_each([&, from = member.node.value](BlockId block) {
+      moving.push_back({{"block", block.value}, {"from", from}, {"to", me}});
+    });
+  }
+  if (view.to_release.blocks() != 0) {
+    view.to_release.for_each([&](BlockId block) {
+      const auto to = view.owner.at(block.value);
+      moving.push_back(
+          {{"block", block.value}, {"from", me}, {"to", to ? json(to->value) : json(nullptr)}});
+    });
+  }
+  if (view.mine.blocks() != 0 && state.kernel.held.blocks() == view.mine.blocks()) {
+    (view.mine - state.kernel.held - awaited).for_each([&](BlockId block) {
+      moving.push_back({{"block", block.value}, {"from", nullptr}, {"to", me}});
+    });
+  }
+  return moving;
+}
+
+}  // namespace
+
+string state_word(const State& state, const Surroundings& around, const Instant& now) {
+  if (!around.gate_stands) return "closed: the rules are not in the kernel yet";
+  if (state.phase == Phase::kOut) return "closed: not in the group (waiting for corosync)";
+  if (state.stopping || state.phase == Phase::kLeaving) {
+    return "leaving" + (state.leaving_reason.empty() ? "" : ": " + state.leaving_reason);
+  }
+  if (state.kernel.failed) return "closed: the kernel refused a change; trying again";
+  if (!has_quorum(state)) return "closed: no quorum";
+  if (around.draining) return state.kernel.held.empty() ? "drained" : "draining";
+  if (!state.config.eligible) return "not eligible: " + state.ineligible_reason;
+  if (is_open(state, now))
+    return state.view.confirmed ? "open" : "open; a new view is being agreed";
+  if (!state.view.confirmed) return "closed: waiting for the other members";
+  if (state.config.config_hash != state.view.config_hash) {
+    return "closed: configured differently from the nodes that serve";
+  }
+  if (state.view.frozen) return "closed: waiting until differently configured nodes have released";
+  if (state.config.weight == 0) return "owns nothing: weight 0";
+  return state.kernel.held.empty() ? "owns nothing yet" : "closed: the lease ran out";
+}
+
+json describe(const State& state, const Options& options, const Surroundings& around,
+              const Instant& now) {
+  const string own_state = state_word(state, around, now);
+  json addresses = json::array();
+  for (const ServiceAddress& address : options.addresses) addresses.push_back(address.ip.text());
+  json owners = json::array();
+  for (const auto& owner : table_of(state, around)) {
+    owners.push_back(owner ? json(owner->value) : json(nullptr));
+  }
+  const Nanos left =
+      state.kernel.deadline ? std::max(remaining(*state.kernel.deadline, now), Nanos(0)) : Nanos(0);
+  return {{"ok", true},
+          {"version", SARU_VERSION},
+          {"id", options.id},
+          {"label", options.label},
+          {"pid", getpid()},
+          {"node", state.config.node_name},
+          {"node_id", state.config.node.value},
+          {"addresses", std::move(addresses)},
+          {"nic", options.nic},
+          {"mac", options.mac.text()},
+          {"blocks", options.blocks},
+          {"selector", options.selector},
+          {"delivery", options.delivery},
+          {"connections", options.connections},
+          {"lease_ms", to_ms(state.config.lease)},
+          {"lease_left_ms", to_ms(left)},
+          {"weight", state.config.weight},
+          {"eligible", state.config.eligible},
+          {"draining", around.draining},
+          {"gate", around.gate_stands},
+          {"quorate", has_quorum(state)},
+          {"state", own_state},
+          {"owns", is_open(state, now) ? state.kernel.held.size() : 0},
+          {"held", state.kernel.held.to_ranges()},
+          {"view", describe_view(state, now)},
+          {"members", describe_members(state, around, own_state)},
+          {"owners", std::move(owners)},
+          {"moving", describe_moving(state)}};
+}
+
+}  // namespace saru

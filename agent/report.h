@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// What sarud tells saructl: the core's state as JSON. Pure.
+#pragma once
+
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "agent/core/state.h"
+#include "agent/options.h"
+
+namespace saru {
+
+// The last table that all members agreed on. The core forgets it when a view changes, while the
+// blocks stay where they are until the next one is agreed on: people want to see it meanwhile.
+struct LastTable {
+  std::vector<std::optional<NodeId>> owner;  // by block; empty before the first one
+  unsigned moved = 0;
+  std::string reason;
+};
+
+// What the core does not know.
+struct Surroundings {
+  bool gate_stands = false;
+  bool draining = false;
+  LastTable table;
+  std::map<NodeId, std::string> names;
+};
+
+// "open", or why this node accepts nothing; for people.
+[[nodiscard]] std::string state_word(const State& state, const Surroundings& around,
+                                     const Instant& now);
+
+// Everything that `saructl status`, `map` and `owner` show:
+// {"ok", "version", "id", "label", "node", "node_id", "pid", "addresses", "nic", "mac", "blocks",
+//  "selector", "delivery", "connections", "lease_ms", "lease_left_ms", "weight", "eligible",
+//  "draining", "gate", "quorate", "state", "owns", "held",
+//  "view": {"open", "ring", "round", "confirmed", "reason", "age_ms", "moved"},
+//  "members": [{"id", "node", "owns", "weight", "state"}],
+//  "owners": [node id or null, by block], "moving": [{"block", "from", "to"}]}
+[[nodiscard]] nlohmann::json describe(const State& state, const Options& options,
+                                      const Surroundings& around, const Instant& now);
+
+}  // namespace saru

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// What saructl prints, made from sarud's JSON (agent/report.h). Pure; 80 columns; nothing depends
+// on colour alone.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "agent/client_block.h"
+
+namespace saru {
+
+// ASCII that fits the column: cut, with '~' at the end, or padded.
+[[nodiscard]] std::string fit(const std::string& text, std::size_t width);
+// "171/512" and the like, 33.4 % with one decimal.
+[[nodiscard]] std::string percent(unsigned part, unsigned whole);
+// "850 ms", "12 s", "3 min", "5 h", "2 days"
+[[nodiscard]] std::string age(std::int64_t milliseconds);
+
+[[nodiscard]] std::string text_of_status(const nlohmann::json& status);
+[[nodiscard]] std::string text_of_map(const nlohmann::json& status, bool colour);
+
+// What `saructl owner`, `check` and `monitor` say, and how they end.
+struct Answer {
+  std::string text;
+  bool good = true;
+};
+// Good: somebody owns the block and it does not move.
+[[nodiscard]] Answer text_of_owner(const nlohmann::json& status, const ClientPacket& packet);
+// Good: each block is accepted by exactly one node, and every node answered.
+[[nodiscard]] Answer text_of_check(const nlohmann::json& audit);
+
+}  // namespace saru

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include <cstdio>
+
+#include "agent/text.h"
+
+namespace saru {
+namespace {
+
+using nlohmann::json;
+using std::string;
+
+constexpr std::size_t kColumns = 80;
+
+string line(const string& label, const string& text) {
+  constexpr std::size_t kLabel = 13;
+  string out;
+  string rest = text;
+  string head = "  " + fit(label, kLabel - 2);
+  // Long sentences go on below their own beginning.
+  while (head.size() + rest.size() > kColumns) {
+    std::size_t cut = rest.rfind(' ', kColumns - head.size());
+    if (cut == string::npos || cut == 0) cut = kColumns - head.size();
+    out += head + rest.substr(0, cut) + "\n";
+    rest.erase(0, rest[cut] == ' ' ? cut + 1 : cut);
+    head = string(kLabel, ' ');
+  }
+  return out + head + rest + "\n";
+}
+
+string joined(const json& words) {
+  string text;
+  for (const auto& word : words) text += (text.empty() ? "" : ", ") + word.get<string>();
+  return text;
+}
+
+string view_text(const json& status) {
+  const json& view = status.at("view");
+  const string quorum = status.at("quorate").get<bool>() ? "quorate" : "NOT QUORATE";
+  if (!view.at("open").get<bool>()) return "none; " + quorum;
+  string text = "ring " + view.at("ring").get<string>() + ", round " +
+                std::to_string(view.at("round").get<unsigned>()) + ", " + quorum + ", " +
+                (view.at("confirmed").get<bool>() ? "agreed" : "NOT YET AGREED") + ", " +
+                age(view.at("age_ms").get<std::int64_t>()) + " old";
+  const string reason = view.at("reason").get<string>();
+  return reason.empty() ? text : text + ": " + reason;
+}
+
+string member_line(const json& member, unsigned blocks, unsigned self) {
+  const unsigned owns = member.at("owns").get<unsigned>();
+  const json& weight = member.at("weight");
+  char head[64];
+  std::snprintf(head, sizeof head, "%c %s %5u %6s %7u %7s  ",
+                member.at("id").get<unsigned>() == self ? '*' : ' ',
+                fit(member.at("node").get<string>(), 16).c_str(), member.at("id").get<unsigned>(),
+                weight.is_null() ? "?" : std::to_string(weight.get<unsigned>()).c_str(), owns,
+                percent(owns, blocks).c_str());
+  const string text = head + fit(member.at("state").get<string>(), kColumns - 50);
+  return text.substr(0, text.find_last_not_of(' ') + 1) + "\n";
+}
+
+}  // namespace
+
+string fit(const string& text, std::size_t width) {
+  if (text.size() > width) return text.substr(0, width - 1) + "~";
+  return text + string(width - text.size(), ' ');
+}
+
+string percent(unsigned part, unsigned whole) {
+  char text[16];
+  std::snprintf(text, sizeof text, "%.1f %%", whole == 0 ? 0.0 : 100.0 * part / whole);
+  return text;
+}
+
+string age(std::int64_t milliseconds) {
+  const std::int64_t s = milliseconds / 1000;
+  if (s < 1) return std::to_string(milliseconds) + " ms";
+  if (s < 120) return std::to_string(s) + " s";
+  if (s < 7200) return std::to_string(s / 60) + " min";
+  if (s < 172800) return std::to_string(s / 3600) + " h";
+  return std::to_string(s / 86400) + " days";
+}
+
+string text_of_status(const json& status) {
+  const unsigned blocks = status.at("blocks").get<unsigned>();
+  const unsigned self = status.at("node_id").get<unsigned>();
+  const string label = status.at("label").get<string>();
+  string text = "saru " + std::to_string(status.at("id").get<unsigned>()) + ": " +
+                joined(status.at("addresses")) + " on " + status.at("nic").get<string>() +
+                (label.empty() ? "" : " (" + label + ")") + "\n";
+  text += line("this node", status.at("node").get<string>() + ", owns " +
+                                std::to_string(status.at("owns").get<unsigned>()) + " of " +
+                                std::to_string(blocks) + " blocks; " +
+                                status.at("state").get<string>());
+  text += line("lease", std::to_string(status.at("lease_left_ms").get<std::int64_t>()) + " of " +
+                            std::to_string(status.at("lease_ms").get<std::int64_t>()) + " ms left");
+  text += line("view", view_text(status));
+  text += line("settings", "by " + status.at("selector").get<string>() + ", delivery " +
+                               status.at("delivery").get<string>() + ", connections " +
+                               status.at("connections").get<string>() + ", MAC " +
+                               status.at("mac").get<string>());
+  text += "\n  node                id weight  blocks   share  state\n";
+  for (const json& member : status.at("members")) text += member_line(member, blocks, self);
+  unsigned nobodys = 0;
+  for (const json& owner : status.at("owners")) nobodys += owner.is_null() ? 1 : 0;
+  if (status.at("owners").empty()) nobodys = blocks;
+  if (nobodys > 0) {
+    text +=
+        line("NOBODY owns", std::to_string(nobodys) + " of " + std::to_string(blocks) + " blocks");
+  }
+  if (!status.at("moving").empty()) {
+    text += line("moving", std::to_string(status.at("moving").size()) +
+                               " blocks to or from this node; saructl map shows which");
+  }
+  return text;
+}
+
+}  // namespace saru
