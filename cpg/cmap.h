@@ -29,14 +29,15 @@ struct ClusterFacts {
   // As they are in force (runtime.config.totem.*), which is what a node waits for another one.
   Nanos token{0};
   Nanos consensus{0};
-  std::vector<ClusterNode> nodes;    // sorted by id
-  std::uint32_t expected_votes = 0;  // as configured; the sum of all votes where it is not
+  std::vector<ClusterNode> nodes;  // sorted by id
+  // As votequorum has them in force, which may differ from the configuration.
+  std::uint32_t votes = 0;  // of this node
+  std::uint32_t expected_votes = 0;
   bool two_node = false;
   bool last_man_standing = false;
-  bool quorum_device = false;
+  bool quorum_device = false;    // configured or registered
   bool quorum_provider = false;  // quorum.provider is corosync_votequorum
   std::string crypto_cipher;     // "none" where nothing is encrypted
-  std::string version;           // of corosync; empty where it does not tell
 
   // Whether two quorate sides of this cluster need not share a node.
   bool quorate_sides_may_differ() const { return two_node || last_man_standing || quorum_device; }
