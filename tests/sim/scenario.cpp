@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "tests/sim/world.h"
+
+namespace saru::sim {
+
+void World::inject_fault(Time until) {
+  if (now_ >= until) return;
+  const unsigned node = static_cast<unsigned>(rng_.below(settings_.nodes));
+  const Time full = settings_.token + settings_.consensus;
+  switch (rng_.below(10)) {
+    case 0:
+    case 1: {  // partition
+      const auto ways = static_cast<unsigned>(between(1, 3));
+      for (Machine_& m : machines_) m.component = static_cast<unsigned>(rng_.below(ways));
+      trace(node, "the network splits");
+      reform(full * 8 / 10, full);
+      at(now_ + between(200 * kMs, 6 * kSecond), [this] { heal_all(); });
+      break;
+    }
+    case 2:  // short and long, around the limits that matter
+      pause_sarud(node,
+                  chance(0.5) ? between(50 * kMs, 500 * kMs) : between(500 * kMs, 5 * kSecond));
+      break;
+    case 3:
+      pause_corosync(node,
+                     chance(0.5) ? between(50 * kMs, 600 * kMs) : between(600 * kMs, 6 * kSecond));
+      break;
+    case 4: {  // the whole machine
+      const Time span = between(100 * kMs, 5 * kSecond);
+      pause_sarud(node, span);
+      pause_corosync(node, span);
+      break;
+    }
+    case 5:
+      kill_process(node, true);
+      break;
+    case 6:
+      crash(node);
+      reform(full * 8 / 10, full);
+      at(now_ + between(500 * kMs, 5 * kSecond), [=, this] { boot(node); });
+      break;
+    case 7: {  // a membership change without a token loss
+      trace(node, "the ring reforms for nothing");
+      const unsigned component = machines_[node].component;
+      const auto generation = ++generation_[component];
+      at(now_ + between(10 * kMs, 100 * kMs), [=, this] { form(component, generation); });
+      break;
+    }
+    case 8:
+      if (Process* p = machines_[node].process.get(); p != nullptr && p->in_group) {
+        const bool eligible = !p->state->config.eligible;
+        p->own.push_back({{}, SetEligible{eligible, "drain"}});
+        if (!eligible) {
+          at(now_ + between(kSecond, 4 * kSecond), [=, this, pid = p->id.pid] {
+            Process* still = machines_[node].process.get();
+            if (still == nullptr || still->id.pid != pid) return;
+            still->own.push_back({{}, SetEligible{true, ""}});
+            pump_soon(node, 0);
+          });
+        }
+        pump_soon(node, 0);
+      }
+      break;
+    default:
+      if (Process* p = machines_[node].process.get(); p != nullptr && p->in_group) {
+        p->own.push_back({{}, StopRequested{}});
+        pump_soon(node, 0);
+      }
+  }
+  const Time next = chance(0.4) ? between(kMs, 300 * kMs) : between(300 * kMs, 2500 * kMs);
+  at(now_ + next, [=, this] { inject_fault(until); });
+}
+
+void World::heal_all() {
+  for (Machine_& m : machines_) m.component = 0;
+  reform(10 * kMs, 300 * kMs);
+}
+
+void World::demand_all_owned(const std::string& when) {
+  if (failed()) return;
+  std::string missing;
+  for (unsigned b = 0; b < kBlocks; ++b) {
+    if (owners(b) != 1) missing += " " + std::to_string(b);
+  }
+  if (!missing.empty()) fail(when + ": nobody accepts blocks" + missing);
+}
+
+// Phase one hurts, phase two heals and then demands that every block has its owner, and keeps it.
+void World::run_history() {
+  const Time hurt = 40 * kSecond;
+  for (unsigned i = 0; i < settings_.nodes; ++i) {
+    at(between(0, kSecond), [=, this] { boot(i); });
+  }
+  at(3 * kSecond, [=, this] {
+    faults_ = true;
+    inject_fault(hurt);
+  });
+  run_until(hurt);
+  faults_ = false;
+  heal_all();
+  // The longest pause, the longest restart, an unclean restart's wait, an exclusion, a wait for the
+  // departed.
+  run_until(hurt + 6 * kSecond + 5 * kSecond + 5 * lease().count());
+  demand_all_owned("healed");
+  for (int k = 0; k < 300 && !failed(); ++k) {
+    run_until(now_ + 10 * kMs);
+    demand_all_owned("quiet");
+  }
+}
+
+// One machine dies in a healthy cluster. The others' blocks are never without their owner; the dead
+// one's have another within 1.3 times the lease.
+void World::run_crash() {
+  for (unsigned i = 0; i < settings_.nodes; ++i) boot(i);
+  run_until(6 * kSecond + between(0, kSecond));
+  demand_all_owned("before the crash");
+  if (failed()) return;
+  const auto victim = static_cast<unsigned>(rng_.below(settings_.nodes));
+  const BlockSet lost = machines_[victim].kernel.owned;
+  const Time full = settings_.token + settings_.consensus;
+  const Time died = now_;
+  crash(victim);
+  reform(full * 9 / 10, full);
+  while (!failed() && now_ < died + 3 * kSecond) {
+    run_until(now_ + kMs);
+    for (unsigned b = 0; b < kBlocks; ++b) {
+      const bool its = lost.contains(BlockId{static_cast<std::uint16_t>(b)});
+      const bool late = now_ > died + lease().count() * 13 / 10;
+      if (owners(b) == 1 || (its && !late)) continue;
+      fail((its ? "the dead node's block " : "a survivor's block ") + std::to_string(b) +
+           " has no owner, " + std::to_string((now_ - died) / kMs) + " ms after the crash");
+    }
+  }
+}
+
+}  // namespace saru::sim

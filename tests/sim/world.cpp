@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "tests/sim/world.h"
+
+#include <cstdio>
+
+namespace saru {
+
+namespace {
+Plant current_plant = Plant::kNone;
+}
+Plant planted() { return current_plant; }
+
+}  // namespace saru
+
+namespace saru::sim {
+
+void plant(Plant which) { current_plant = which; }
+
+const std::vector<std::pair<std::string, Plant>>& plant_names() {
+  static const std::vector<std::pair<std::string, Plant>> names = {
+      {"renew-without-quorum", Plant::kRenewWithoutQuorum},
+      {"renew-by-own-delivery", Plant::kRenewByOwnDelivery},
+      {"no-wait", Plant::kNoWait},
+      {"forget-heard", Plant::kForgetHeard},
+      {"no-continuity", Plant::kNoContinuity},
+      {"acquire-before-release", Plant::kAcquireBeforeRelease},
+      {"act-on-backlog", Plant::kActOnBacklog},
+      {"keep-after-lapse", Plant::kKeepAfterLapse},
+      {"hello-of-any-view", Plant::kHelloOfAnyView},
+      {"report-across-views", Plant::kReportAcrossViews},
+      {"release-before-ack", Plant::kReleaseBeforeAck},
+      {"stay-when-excluded", Plant::kStayWhenExcluded},
+      {"ignore-duplicates", Plant::kIgnoreDuplicates},
+  };
+  return names;
+}
+
+std::optional<Plant> plant_by_name(const std::string& name) {
+  for (const auto& [known, which] : plant_names()) {
+    if (known == name) return which;
+  }
+  return std::nullopt;
+}
+
+World::World(Settings settings) : settings_(settings), rng_(settings.seed) {
+  machines_.resize(settings_.nodes);
+  for (unsigned i = 0; i < settings_.nodes; ++i) {
+    machines_[i].index = i;
+    machines_[i].rate = 1.0 + (rng_.unit() - 0.5) * kDrift * 0.9;
+    machines_[i].offset = between(1, 1000) * kSecond;
+  }
+}
+
+void World::at(Time when, std::function<void()> what) {
+  planned_.push({std::max(when, now_), order_++, std::move(what)});
+}
+
+void World::run_until(Time end) {
+  while (!failed() && !planned_.empty() && planned_.top().when <= end) {
+    auto next = planned_.top();
+    planned_.pop();
+    now_ = next.when;
+    next.what();
+  }
+  if (!failed()) now_ = end;
+}
+
+void World::fail(const std::string& what) {
+  if (failure_.empty()) failure_ = "at " + std::to_string(now_ / 1000) + " us: " + what;
+  if (settings_.trace)
+    std::printf("%12.6f FAILED %s\n", static_cast<double>(now_) / kSecond, what.c_str());
+}
+
+void World::trace(unsigned node, const std::string& text) {
+  if (!settings_.trace) return;
+  std::printf("%12.6f n%u %s\n", static_cast<double>(now_) / kSecond, node + 1, text.c_str());
+}
+
+Time World::between(Time low, Time high) {
+  return low + static_cast<Time>(rng_.below(static_cast<std::uint64_t>(high - low + 1)));
+}
+
+Instant World::clock(const Machine_& m) const {
+  const Nanos t(static_cast<Time>(static_cast<double>(now_) * m.rate) + m.offset);
+  return {t, t};
+}
+
+Time World::world_span(const Machine_& m, Nanos span) const {
+  return static_cast<Time>(static_cast<double>(span.count()) / m.rate);
+}
+
+Nanos World::lease() const {
+  return Nanos(
+      static_cast<Time>(kLeaseFactor * static_cast<double>(settings_.token + settings_.consensus)));
+}
+
+unsigned World::owners(unsigned block) const {
+  unsigned count = 0;
+  for (const Machine_& m : machines_) {
+    count += m.up && m.kernel.open(now_) &&
+             m.kernel.owned.contains(BlockId{static_cast<std::uint16_t>(block)});
+  }
+  return count;
+}
+
+// An opening is a write, so looking after each write sees every instant at which two accept.
+void World::check_owners(unsigned node) {
+  const KernelModel& kernel = machines_[node].kernel;
+  if (!kernel.open(now_)) return;
+  for (const Machine_& other : machines_) {
+    if (other.index == node || !other.up || !other.kernel.open(now_)) continue;
+    if (!kernel.owned.intersects(other.kernel.owned)) continue;
+    const BlockSet both = kernel.owned & other.kernel.owned;
+    fail("n" + std::to_string(node + 1) + " and n" + std::to_string(other.index + 1) +
+         " both accept blocks " + both.to_ranges());
+  }
+}
+
+}  // namespace saru::sim
