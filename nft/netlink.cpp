@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "nft/netlink.h"
+
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+
+namespace saru::nft {
+namespace {
+
+// All elements of 4096 blocks deleted and added, and the tables around them, take a third of it.
+constexpr std::size_t kBatchSize = std::size_t{1} << 20;
+// No single message is longer: a netlink attribute has 16 bits for its length.
+constexpr std::size_t kLargestMessage = std::size_t{1} << 17;
+constexpr int kSocketBuffer = 4 << 20;
+constexpr std::size_t kReceiveSize = std::size_t{1} << 16;
+constexpr int kSendTries = 100;
+constexpr int kDumpTries = 100;
+
+// One numbering for the whole process, so that an answer never fits another request.
+std::uint32_t next_sequence() {
+  static std::atomic<std::uint32_t> sequence{1};
+  return sequence.fetch_add(1, std::memory_order_relaxed);
+}
+
+ErrorKind kind_of(int code) {
+  switch (code) {
+    case EPERM:
+    case EACCES:
+      return ErrorKind::kNotPermitted;
+    case ENOENT:
+    case ENODEV:
+    case ENXIO:
+      return ErrorKind::kMissing;
+    case EBUSY:
+    case EEXIST:
+    case EADDRINUSE:
+      return ErrorKind::kConflict;
+    case EOPNOTSUPP:
+    case EAFNOSUPPORT:
+    case EPROTONOSUPPORT:
+      return ErrorKind::kTooOld;
+    case EINVAL:
+    case ERANGE:
+      return ErrorKind::kInvalid;
+    default:
+      return ErrorKind::kFailed;
+  }
+}
+
+// The text that an extended acknowledgement carries behind the error.
+std::string extended_text(const nlmsghdr* message) {
+  if ((message->nlmsg_flags & NLM_F_ACK_TLVS) == 0) return {};
+  const auto* error = static_cast<const nlmsgerr*>(mnl_nlmsg_get_payload(message));
+  std::size_t offset = sizeof *error;
+  if ((message->nlmsg_flags & NLM_F_CAPPED) == 0) {
+    offset += MNL_ALIGN(error->msg.nlmsg_len) - sizeof error->msg;
+  }
+  if (offset > mnl_nlmsg_get_payload_len(message)) return {};
+  std::string text;
+  const auto* attribute = static_cast<const nlattr*>(mnl_nlmsg_get_payload_offset(message, offset));
+  const auto* end = static_cast<const char*>(mnl_nlmsg_get_payload_tail(message));
+  while (mnl_attr_ok(attribute, static_cast<int>(end - reinterpret_cast<const char*>(attribute)))) {
+    if (mnl_attr_get_type(attribute) == NLMSGERR_ATTR_MSG) text = mnl_attr_get_str(attribute);
+    attribute = mnl_attr_next(attribute);
+  }
+  return text;
+}
+
+void enlarge(int fd, int what, int what_forced) {
+  if (setsockopt(fd, SOL_SOCKET, what_forced, &kSocketBuffer, sizeof kSocketBuffer) != 0) {
+    setsockopt(fd, SOL_SOCKET, what, &kSocketBuffer, sizeof kSocketBuffer);
+  }
+}
+
+}  // namespace
+
+Error Refusal::error() const {
+  std::string text = "cannot " + doing + ": " + std::strerror(code);
+  if (!details.empty()) text += " (" + details + ")";
+  if (code == EPERM || code == EACCES) text += "; run as root or with CAP_NET_ADMIN";
+  return {kind_of(code), text};
+}
+
+Batch::Batch() : buffer_(kBatchSize) {}
+
+void Batch::clear() {
+  used_ = 0;
+  last_ = nullptr;
+  requests_.clear();
+}
+
+void Batch::finish_last() {
+  if (last_ != nullptr) used_ += MNL_ALIGN(last_->nlmsg_len);
+  last_ = nullptr;
+}
+
+nlmsghdr* Batch::start(std::uint16_t type, std::uint16_t flags) {
+  finish_last();
+  if (used_ + kLargestMessage > buffer_.size()) std::abort();  // a bug: see kBatchSize
+  std::fill_n(buffer_.begin() + static_cast<std::ptrdiff_t>(used_), 64, '\0');
+  last_ = mnl_nlmsg_put_header(buffer_.data() + used_);
+  last_->nlmsg_type = type;
+  last_->nlmsg_flags = NLM_F_REQUEST | flags;
+  last_->nlmsg_seq = next_sequence();
+  return last_;
+}
+
+nlmsghdr* Batch::add(std::uint16_t type, std::uint16_t flags, std::string doing) {
+  nlmsghdr* message = start(type, flags | NLM_F_ACK);
+  requests_.push_back({message->nlmsg_seq, std::move(doing)});
+  return message;
+}
+
+nlmsghdr* Batch::add_marker(std::uint16_t type) { return start(type, 0); }
+
+Result<NetlinkSocket> NetlinkSocket::open(int bus) {
+  NetlinkSocket socket;
+  socket.socket_.reset(mnl_socket_open2(bus, SOCK_CLOEXEC));
+  if (!socket.socket_ || mnl_socket_bind(socket.socket_.get(), 0, MNL_SOCKET_AUTOPID) != 0) {
+    return tl::unexpected<Error>(Refusal{
+        errno, bus == NETLINK_ROUTE ? "open a rtnetlink socket" : "open a netfilter socket", ""}
+                                     .error());
+  }
+  int on = 1;
+  mnl_socket_setsockopt(socket.socket_.get(), NETLINK_EXT_ACK, &on, sizeof on);
+  mnl_socket_setsockopt(socket.socket_.get(), NETLINK_CAP_ACK, &on, sizeof on);
+  enlarge(socket.fd(), SO_SNDBUF, SO_SNDBUFFORCE);
+  enlarge(socket.fd(), SO_RCVBUF, SO_RCVBUFFORCE);
+  socket.buffer_.resize(kReceiveSize);
+  return socket;
+}
+
+Result<void> NetlinkSocket::join_group(unsigned group) {
+  int number = static_cast<int>(group);
+  if (mnl_socket_setsockopt(socket_.get(), NETLINK_ADD_MEMBERSHIP, &number, sizeof number) != 0) {
+    return tl::unexpected<Error>(Refusal{errno, "watch the kernel's notifications", ""}.error());
+  }
+  return {};
+}
+
+std::optional<Refusal> NetlinkSocket::send(Batch& batch) {
+  batch.finish_last();
+  for (int tries = 1;; ++tries) {
+    if (::send(fd(), batch.buffer_.data(), batch.used_, 0) >= 0) return std::nullopt;
+    if (errno == EINTR) continue;
+    if (errno == ENOBUFS && tries < kSendTries) continue;  // no memory for the copy right now
+    return Refusal{errno, batch.requests_.empty() ? "send" : batch.requests_.front().doing, ""};
+  }
+}
+
+std::optional<Refusal> NetlinkSocket::execute(Batch& batch) {
+  if (auto refusal = send(batch)) return refusal;
+  std::optional<Refusal> first;
+  std::size_t unanswered = batch.requests_.size();
+  // An error of the batch as a whole carries the number of its first marker, and ends the answers.
+  while (unanswered > 0) {
+    const ssize_t got = recv(fd(), buffer_.data(), buffer_.size(), MSG_DONTWAIT);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) {
+      if (first) return first;
+      return Refusal{errno == EAGAIN ? ENOBUFS : errno, batch.requests_.front().doing,
+                     "the kernel's answer was lost"};
+    }
+    int left = static_cast<int>(got);
+    for (auto* m = reinterpret_cast<nlmsghdr*>(buffer_.data()); mnl_nlmsg_ok(m, left);
+         m = mnl_nlmsg_next(m, &left)) {
+      if (m->nlmsg_type != NLMSG_ERROR) continue;
+      const auto* answer = static_cast<const nlmsgerr*>(mnl_nlmsg_get_payload(m));
+      const auto request =
+          std::find_if(batch.requests_.begin(), batch.requests_.end(),
+                       [&](const auto& one) { return one.sequence == m->nlmsg_seq; });
+      const bool known = request != batch.requests_.end();
+      if (known) --unanswered;
+      if (answer->error != 0 && !first) {
+        first = Refusal{-answer->error, (known ? *request : batch.requests_.front()).doing,
+                        extended_text(m)};
+      }
+    }
+  }
+  return first;
+}
+
+std::optional<Refusal> NetlinkSocket::query_once(Batch& batch, const Visit& visit) {
+  if (auto refusal = send(batch)) return refusal;
+  const auto& request = batch.requests_.front();
+  bool interrupted = false;
+  for (;;) {
+    const ssize_t got = recv(fd(), buffer_.data(), buffer_.size(), MSG_DONTWAIT);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return Refusal{errno == EAGAIN ? ENOBUFS : errno, request.doing, ""};
+    int left = static_cast<int>(got);
+    for (auto* m = reinterpret_cast<nlmsghdr*>(buffer_.data()); mnl_nlmsg_ok(m, left);
+         m = mnl_nlmsg_next(m, &left)) {
+      if (m->nlmsg_seq != request.sequence) continue;
+      if ((m->nlmsg_flags & NLM_F_DUMP_INTR) != 0) interrupted = true;
+      if (m->nlmsg_type == NLMSG_DONE || m->nlmsg_type == NLMSG_ERROR) {
+        int code = 0;
+        if (mnl_nlmsg_get_payload_len(m) >= sizeof code) {
+          std::memcpy(&code, mnl_nlmsg_get_payload(m), sizeof code);
+        }
+        if (code != 0) return Refusal{-code, request.doing, ""};
+        if (interrupted) return Refusal{EINTR, request.doing, ""};
+        return std::nullopt;
+      }
+      visit(m);
+    }
+  }
+}
+
+std::optional<Refusal> NetlinkSocket::query(Batch& batch, const Visit& visit,
+                                            const std::function<void()>& restart) {
+  for (int tries = 1;; ++tries) {
+    auto refusal = query_once(batch, visit);
+    const bool again = refusal && (refusal->code == EINTR || refusal->code == ENOBUFS);
+    if (!again || tries == kDumpTries) return refusal;
+    restart();
+    // What the broken answer left behind must not be taken for the next one.
+    while (recv(fd(), buffer_.data(), buffer_.size(), MSG_DONTWAIT) > 0) {
+    }
+    batch.finish_last();
+    auto* message = reinterpret_cast<nlmsghdr*>(batch.buffer_.data());
+    message->nlmsg_seq = batch.requests_.front().sequence = next_sequence();
+  }
+}
+
+}  // namespace saru::nft

@@ -1,0 +1,388 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "nft/table.h"
+
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <net/if.h>
+#include <time.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "nft/codec.h"
+#include "nft/netlink.h"
+#include "nft/process.h"
+
+namespace saru::nft {
+namespace {
+
+constexpr std::uint32_t kFamilies[] = {NFPROTO_INET, NFPROTO_NETDEV};
+// Somebody may change the tables between our looking and our writing; not this often in a row.
+constexpr int kTries = 8;
+// Closer to its end than this the lease's elements may be there or not.
+constexpr Nanos kLeaseEnd = std::chrono::milliseconds(10);
+constexpr Nanos kShortestLease = std::chrono::milliseconds(1);
+
+Nanos read_clock(clockid_t clock) {
+  timespec now{};
+  clock_gettime(clock, &now);
+  return std::chrono::seconds(now.tv_sec) + Nanos(now.tv_nsec);
+}
+
+tl::unexpected<Error> fail(const Refusal& refusal) {
+  return tl::unexpected<Error>(refusal.error());
+}
+
+std::string full_name(std::uint32_t family, std::uint16_t id) {
+  return std::string(family == NFPROTO_INET ? "inet " : "netdev ") + table_name(id);
+}
+
+// The tables changed under our feet: look again, build them anew.
+bool is_race(int code) {
+  return code == ENOENT || code == EEXIST || code == EBUSY || code == ENOBUFS;
+}
+
+}  // namespace
+
+Clocks Clocks::system() {
+  return {[] { return read_clock(CLOCK_REALTIME); }, [] { return read_clock(CLOCK_BOOTTIME); },
+          [] { return read_clock(CLOCK_MONOTONIC_RAW); }, [] {}};
+}
+
+Instant Clocks::now() const { return {monotonic_raw(), boottime()}; }
+
+struct Table::Impl {
+  Impl(TableConfig c, TableOptions o, NetlinkSocket s)
+      : config(std::move(c)), options(std::move(o)), socket(std::move(s)) {
+    written.owned = BlockSet(config.blocks);
+  }
+
+  TableConfig config;
+  TableOptions options;
+  NetlinkSocket socket;
+  Batch batch;
+  Features features;
+  std::uint32_t flags = kTableOwner | kTablePersist;
+  bool link_guarded = false;
+  Contents written;               // what the last transaction wrote
+  std::optional<BlockSet> known;  // what `owned` held when last read; nullopt: not sure
+
+  Contents contents_for(const BlockSet& owned, const std::optional<Instant>& deadline) const;
+  Plan plan_for(const Contents& contents) const;
+  Result<void> put_deletions();
+  std::optional<Refusal> build_once(const Contents& contents);
+  bool adapt(const Refusal& refusal);
+  Error explain(const Refusal& refusal) const;
+  void put_changes(const Contents& contents);
+  Result<Held> write(const BlockSet& owned, const std::optional<Instant>& deadline, bool anew);
+  Result<Held> read();
+  Result<void> compare_table(std::uint32_t family, const TablePlan& planned,
+                             std::vector<std::string>& words);
+};
+
+// CLOCK_REALTIME first: a pause before the other readings makes `remaining` smaller and nothing
+// larger.
+Contents Table::Impl::contents_for(const BlockSet& owned,
+                                   const std::optional<Instant>& deadline) const {
+  Contents closed{BlockSet(config.blocks), std::nullopt};
+  if (!deadline) return closed;
+  const Nanos realtime = options.clocks.realtime();
+  const Nanos left = remaining(*deadline, options.clocks.now());
+  if (left < kShortestLease) return closed;
+  return {owned.blocks() == 0 ? BlockSet(config.blocks) : owned, Lease{left, realtime + left}};
+}
+
+Plan Table::Impl::plan_for(const Contents& contents) const {
+  const bool with_link = link_guarded && if_nametoindex(config.link.c_str()) != 0;
+  return make_plan(config, contents, features, with_link);
+}
+
+// Deletes what is there of our tables, if nobody else's.
+Result<void> Table::Impl::put_deletions() {
+  for (const std::uint32_t family : kFamilies) {
+    const auto state = read_table_state(socket, family, table_name(config.id));
+    if (!state) return fail(state.error());
+    if (!*state) continue;
+    if ((*state)->owner != 0 && (*state)->owner != socket.port_id()) {
+      return nft::fail(ErrorKind::kConflict,
+                       "table " + full_name(family, config.id) + " belongs to " +
+                           process_of_port((*state)->owner) + ": cluster id " +
+                           std::to_string(config.id) +
+                           " is in use on this node; stop that process or choose another id");
+    }
+    put_delete_table(batch, family, table_name(config.id));
+  }
+  return {};
+}
+
+// The batch already starts with the deletions.
+std::optional<Refusal> Table::Impl::build_once(const Contents& contents) {
+  const Plan plan = plan_for(contents);
+  // The masking first, so that the netdev table is there in every case in which the other one is.
+  for (const TablePlan* table : {&plan.netdev, &plan.inet}) {
+    put_table(batch, *table, flags);
+    put_table_contents(batch, *table);
+  }
+  put_end(batch);
+  options.clocks.before_write();
+  return socket.execute(batch);
+}
+
+// Does without what this kernel lacks; false when that is not the reason.
+bool Table::Impl::adapt(const Refusal& refusal) {
+  const bool unknown = refusal.code == EOPNOTSUPP || refusal.code == EINVAL;
+  if (flags != 0 && unknown && refusal.doing.starts_with("add table")) {
+    flags = 0;
+    return true;
+  }
+  if (features.defragments && refusal.doing.ends_with("chain defragment")) {
+    features.defragments = false;
+    return true;
+  }
+  return false;
+}
+
+Error Table::Impl::explain(const Refusal& refusal) const {
+  Error error = refusal.error();
+  if (refusal.doing.find("egress hook") != std::string::npos && error.kind == ErrorKind::kTooOld) {
+    error.text +=
+        "; this kernel cannot hide the shared MAC: Linux 5.16 with CONFIG_NETFILTER_EGRESS is "
+        "needed";
+  } else if (error.kind == ErrorKind::kTooOld) {
+    error.text += "; this kernel needs nf_tables (CONFIG_NF_TABLES_INET, CONFIG_NF_TABLES_NETDEV)";
+  }
+  error.text = "cluster id " + std::to_string(config.id) + ": " + error.text;
+  return error;
+}
+
+// The difference between what is there and `contents`.
+void Table::Impl::put_changes(const Contents& contents) {
+  TablePlan table;
+  table.family = NFPROTO_INET;
+  table.name = table_name(config.id);
+  const auto keys = [&](const BlockSet& set) {
+    std::vector<Bytes> all;
+    set.for_each([&](BlockId block) { all.push_back(block_key(block, config.blocks)); });
+    return all;
+  };
+  if (known) {
+    const Difference change = difference(*known, contents.owned);
+    put_delete_elements(batch, table, "owned", keys(change.remove));
+    put_elements(batch, table, "owned", keys(change.add), 0);
+  } else {
+    put_delete_all_elements(batch, table, "owned");
+    put_elements(batch, table, "owned", keys(contents.owned), 0);
+  }
+  // An element that is only added again keeps its old end in kernels before 6.12.
+  put_delete_all_elements(batch, table, "lease");
+  if (contents.lease) {
+    std::vector<Bytes> lease;
+    for (const std::uint8_t key : lease_keys(config)) lease.push_back({key});
+    const auto left =
+        std::chrono::duration_cast<std::chrono::milliseconds>(contents.lease->remaining);
+    put_elements(batch, table, "lease", lease, static_cast<std::uint64_t>(left.count()));
+  }
+  if (!contents.lease && known && !written.lease) return;  // the rule already says closed
+  Chain open;
+  open.name = "open";
+  put_delete_rules(batch, table, open.name);
+  for (const Rule& rule : open_rules(config, contents.lease)) put_rule(batch, table, open, rule);
+}
+
+Result<Held> Table::Impl::write(const BlockSet& owned, const std::optional<Instant>& deadline,
+                                bool anew) {
+  if (owned.blocks() != 0 && owned.blocks() != config.blocks) {
+    return nft::fail(ErrorKind::kInvalid, "cluster id " + std::to_string(config.id) +
+                                              ": a table of " + std::to_string(config.blocks) +
+                                              " blocks cannot hold " +
+                                              std::to_string(owned.blocks()));
+  }
+  for (int tries = 1;; ++tries) {
+    batch.clear();
+    put_begin(batch);
+    if (anew) {
+      if (auto deletions = put_deletions(); !deletions) {
+        return tl::unexpected<Error>(deletions.error());
+      }
+    }
+    const Contents contents = contents_for(owned, deadline);
+    std::optional<Refusal> refusal;
+    if (anew) {
+      refusal = build_once(contents);
+    } else {
+      put_changes(contents);
+      put_end(batch);
+      options.clocks.before_write();
+      refusal = socket.execute(batch);
+    }
+    if (!refusal) {
+      written = contents;
+      return read();
+    }
+    known.reset();
+    const bool again = anew && adapt(*refusal);
+    if (!again && (tries == kTries || !is_race(refusal->code))) {
+      return tl::unexpected<Error>(explain(*refusal));
+    }
+    anew = true;
+  }
+}
+
+Result<Held> Table::Impl::read() {
+  const std::string name = table_name(config.id);
+  const auto owned = read_elements(socket, NFPROTO_INET, name, "owned");
+  if (!owned) return tl::unexpected<Error>(explain(owned.error()));
+  const auto lease = read_elements(socket, NFPROTO_INET, name, "lease");
+  if (!lease) return tl::unexpected<Error>(explain(lease.error()));
+  Held held;
+  held.owned = BlockSet(config.blocks);
+  for (const Element& element : *owned) {
+    if (const auto block = key_block(element.key, config.blocks)) {
+      held.owned.insert(*block);
+    } else {
+      held.strange = true;
+    }
+  }
+  if (lease->size() >= lease_keys(config).size()) {
+    std::uint64_t left = UINT64_MAX;
+    for (const Element& element : *lease) left = std::min(left, element.left_ms);
+    held.lease_left = std::chrono::milliseconds(left);
+  }
+  known = held.strange ? std::nullopt : std::optional(held.owned);
+  return held;
+}
+
+Result<void> Table::Impl::compare_table(std::uint32_t family, const TablePlan& planned,
+                                        std::vector<std::string>& words) {
+  const std::string name = "table " + full_name(family, config.id);
+  const auto state = read_table_state(socket, family, table_name(config.id));
+  if (!state) return fail(state.error());
+  if (!*state) {
+    words.push_back(name + " is missing");
+    return {};
+  }
+  if ((*state)->owner != ((flags & kTableOwner) != 0 ? socket.port_id() : 0)) {
+    words.push_back(name + " belongs to " +
+                    ((*state)->owner == 0 ? "nobody" : process_of_port((*state)->owner)));
+  }
+  if (((*state)->flags & NFT_TABLE_F_DORMANT) != 0)
+    words.push_back(name + " is switched off (dormant)");
+  const auto found = read_table(socket, family, table_name(config.id));
+  if (!found) return fail(found.error());
+  const auto differences = compare(planned, *found);
+  words.insert(words.end(), differences.begin(), differences.end());
+  return {};
+}
+
+Table::Table(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Table::Table(Table&&) noexcept = default;
+Table& Table::operator=(Table&&) noexcept = default;
+Table::~Table() = default;
+
+Result<Table> Table::open(TableConfig config, TableOptions options) {
+  if (auto error = check(config)) return tl::unexpected<Error>(*error);
+  if (if_nametoindex(config.nic.c_str()) == 0) {
+    return nft::fail(ErrorKind::kMissing,
+                     "there is no network interface \"" + config.nic +
+                         "\" on this node: give the one that the clients reach");
+  }
+  auto socket = NetlinkSocket::open(NETLINK_NETFILTER);
+  if (!socket) return tl::unexpected<Error>(socket.error());
+  auto impl = std::make_unique<Impl>(std::move(config), std::move(options), std::move(*socket));
+  if (!impl->options.owner) impl->flags = 0;
+  auto held = impl->write(BlockSet(impl->config.blocks), std::nullopt, true);
+  if (!held) return tl::unexpected<Error>(held.error());
+  return Table(std::move(impl));
+}
+
+Result<Held> Table::apply(const BlockSet& owned, const std::optional<Instant>& deadline) {
+  return impl_->write(owned, deadline, false);
+}
+
+Result<Held> Table::rebuild(const BlockSet& owned, const std::optional<Instant>& deadline) {
+  return impl_->write(owned, deadline, true);
+}
+
+Result<Held> Table::read() { return impl_->read(); }
+
+Result<Counters> Table::counters() {
+  const auto all = read_counters(impl_->socket, NFPROTO_INET, table_name(impl_->config.id));
+  if (!all) return fail(all.error());
+  Counters counters;
+  for (const NamedCounter& one : *all) {
+    const Counters::Pair value{one.packets, one.bytes};
+    if (one.name == "accepted") counters.accepted = value;
+    if (one.name == "foreign") counters.foreign = value;
+    if (one.name == "late") counters.late = value;
+  }
+  return counters;
+}
+
+Result<std::vector<std::string>> Table::verify() {
+  std::vector<std::string> words;
+  Plan plan = impl_->plan_for(impl_->written);
+  const auto& lease = impl_->written.lease;
+  if (lease && impl_->options.clocks.realtime() + kLeaseEnd >= lease->realtime) {
+    // At its end the elements go by themselves; the absolute rule stays and is compared.
+    std::erase_if(plan.inet.sets, [](const Set& set) { return set.name == "lease"; });
+    auto left = read_elements(impl_->socket, NFPROTO_INET, table_name(impl_->config.id), "lease");
+    Contents same = impl_->written;
+    if (left && left->empty()) same.lease.reset();
+    for (Set& set : impl_->plan_for(same).inet.sets) {
+      if (set.name == "lease") plan.inet.sets.push_back(std::move(set));
+    }
+  }
+  for (const TablePlan* table : {&plan.inet, &plan.netdev}) {
+    if (auto done = impl_->compare_table(table->family, *table, words); !done) {
+      return tl::unexpected<Error>(done.error());
+    }
+  }
+  return words;
+}
+
+Result<void> Table::remove() {
+  for (int tries = 1;; ++tries) {
+    impl_->batch.clear();
+    put_begin(impl_->batch);
+    if (auto deletions = impl_->put_deletions(); !deletions) return deletions;
+    put_end(impl_->batch);
+    const auto refusal = impl_->socket.execute(impl_->batch);
+    if (!refusal) break;
+    if (tries == kTries || !is_race(refusal->code)) {
+      return tl::unexpected<Error>(impl_->explain(*refusal));
+    }
+  }
+  impl_->known.reset();
+  return {};
+}
+
+Result<void> Table::guard_link() {
+  impl_->link_guarded = true;
+  const std::string name = table_name(impl_->config.id);
+  for (int tries = 1;; ++tries) {
+    Batch& batch = impl_->batch;
+    batch.clear();
+    put_begin(batch);
+    const auto state = read_table_state(impl_->socket, NFPROTO_NETDEV, name);
+    if (!state) return fail(state.error());
+    if (*state) put_delete_table(batch, NFPROTO_NETDEV, name);
+    const Plan plan = impl_->plan_for(impl_->written);
+    put_table(batch, plan.netdev, impl_->flags);
+    put_table_contents(batch, plan.netdev);
+    put_end(batch);
+    const auto refusal = impl_->socket.execute(batch);
+    if (!refusal) return {};
+    if (tries == kTries || !is_race(refusal->code)) {
+      return tl::unexpected<Error>(impl_->explain(*refusal));
+    }
+  }
+}
+
+const TableConfig& Table::config() const { return impl_->config; }
+Protection Table::protection() const {
+  return impl_->flags != 0 ? Protection::kOwnerPersist : Protection::kNone;
+}
+bool Table::defragments() const { return impl_->features.defragments; }
+std::uint32_t Table::port_id() const { return impl_->socket.port_id(); }
+
+}  // namespace saru::nft
