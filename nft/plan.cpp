@@ -229,7 +229,7 @@ constexpr IcmpLayout kIcmp6{"icmpv6_query",  "icmpv6_error",      "icmpv6",
 
 void add_icmp_chains(std::vector<Chain>& chains, const TableConfig& config, bool v4) {
   const IcmpLayout& at = v4 ? kIcmp4 : kIcmp6;
-  const std::uint8_t l4proto = v4 ? IPPROTO_ICMP : IPPROTO_ICMPV6;
+  const auto l4proto = static_cast<std::uint8_t>(v4 ? int{IPPROTO_ICMP} : int{IPPROTO_ICMPV6});
   const Expressions by_source =
       owned_by(config, kNetwork, at.source_low) + Expressions{go_to("open")};
   const Expressions by_quoted =
