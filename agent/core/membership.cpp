@@ -56,7 +56,12 @@ void Machine::on(const GroupChanged& event) {
     excluded.erase(process);
     again = again || std::find(s.group.begin(), s.group.end(), process) != s.group.end();
   }
-  for (const ProcessId& process : event.joined) excluded.erase(process);
+  for (const ProcessId& process : event.joined) {
+    excluded.erase(process);
+    // What was said before our own join was ordered we did not hear: our quorum proves nothing of
+    // it.
+    if (process == s.me.process && s.quorate_since) s.quorate_since = now.raw;
+  }
   if (s.group.size() > kMaxMembers) {
     log(LogLevel::kError, "the group has " + std::to_string(s.group.size()) +
                               " members; saru (as CPG) serves at most " +

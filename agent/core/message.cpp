@@ -149,14 +149,13 @@ void Machine::on_released(const Message& message, const Released& released) {
   s.view.peers[message.sender.process].awaited -= released.blocks;
 }
 
-// What `heard` knows and the view does not count; complete after the last kernel write only.
+// Everybody that was heard, also who seems present: a Hello of this view may yet have it waived.
+// Who speaks for itself in the view is left out when the table is made.
 std::vector<Departed> Machine::departed() const {
   std::vector<Departed> result;
-  const auto members = effective_members(s);
   for (const auto& [member, heard] : s.heard) {
-    const bool here = std::find(members.begin(), members.end(), member.process) != members.end();
     const Nanos left = heard.at + guarded(heard.lease) - now.raw;
-    if ((!here || heard.gone) && left > Nanos(0)) result.push_back({member, left});
+    if (left > Nanos(0)) result.push_back({member, left});
   }
   return result;
 }
