@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "agent/ctl_commands.h"
+
+#include <unistd.h>
+
+#include <charconv>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <thread>
+
+#include "agent/ctl_client.h"
+#include "agent/lock.h"
+#include "agent/text.h"
+
+namespace saru {
+namespace {
+
+using nlohmann::json;
+using std::string;
+using std::chrono::milliseconds;
+using Clock = std::chrono::steady_clock;
+
+constexpr milliseconds kAnswer{3000};
+// `verify` reads the whole table back, `check` waits for the slowest node.
+constexpr milliseconds kSlowAnswer{8000};
+constexpr milliseconds kPoll{50};
+
+void print(const string& text) { std::fputs(text.c_str(), stdout); }
+
+tl::unexpected<Failure> fail(ExitCode code, const string& sentence) {
+  return tl::unexpected(Failure{code, sentence});
+}
+
+tl::expected<json, Failure> status_of(const CtlOptions& options) {
+  const auto id = choose_id(options.id);
+  if (!id) return tl::unexpected(id.error());
+  auto status = ask(*id, {{"command", "status"}}, kAnswer);
+  if (!status) return status;
+  const string label = status->value("label", "");
+  if (options.label.empty() || label == options.label) return status;
+  return fail(ExitCode::kNotRunning, "the sarud with id " + std::to_string(*id) +
+                                         " belongs to the resource " + label + ", not to " +
+                                         options.label);
+}
+
+bool colour_wanted() {
+  const char* refused = std::getenv("NO_COLOR");  // https://no-color.org
+  return isatty(STDOUT_FILENO) != 0 && (refused == nullptr || *refused == '\0');
+}
+
+// Polls the status until `reached` says so; false when the time is over.
+tl::expected<bool, Failure> wait_until(const CtlOptions& options,
+                                       const std::function<bool(const json&)>& reached) {
+  const auto deadline = Clock::now() + options.timeout;
+  for (;;) {
+    const auto status = status_of(options);
+    if (!status) return tl::unexpected(status.error());
+    if (reached(*status)) return true;
+    if (Clock::now() >= deadline) return false;
+    std::this_thread::sleep_for(kPoll);
+  }
+}
+
+CtlResult end_with(const Answer& answer) {
+  print(answer.text);
+  return answer.good ? ExitCode::kOk : ExitCode::kFailed;
+}
+
+}  // namespace
+
+CtlResult ctl_status(const CtlOptions& options) {
+  const auto status = status_of(options);
+  if (!status) return tl::unexpected(status.error());
+  print(options.json ? status->dump() + "\n" : text_of_status(*status));
+  return ExitCode::kOk;
+}
+
+CtlResult ctl_map(const CtlOptions& options) {
+  const auto status = status_of(options);
+  if (!status) return tl::unexpected(status.error());
+  print(text_of_map(*status, colour_wanted()));
+  return ExitCode::kOk;
+}
+
+CtlResult ctl_owner(const CtlOptions& options) {
+  const auto packet = parse_client(options.address, options.protocol);
+  if (!packet) return fail(ExitCode::kBadHere, packet.error());
+  const auto status = status_of(options);
+  if (!status) return tl::unexpected(status.error());
+  return end_with(text_of_owner(*status, *packet));
+}
+
+CtlResult ctl_check(const CtlOptions& options) {
+  constexpr int kTries = 3;
+  for (int attempt = 1;; ++attempt) {
+    const auto status = status_of(options);
+    if (!status) return tl::unexpected(status.error());
+    const auto id = status->at("id").get<std::uint16_t>();
+    const auto audit = ask(id, {{"command", "check"}}, kSlowAnswer);
+    if (!audit) return tl::unexpected(audit.error());
+    const Answer answer = text_of_check(*audit);
+    // While blocks are handed over, one that nobody owns is no fault.
+    const bool settled = audit->value("agreed", false) && status->at("moving").empty();
+    if (answer.good || attempt == kTries || (settled && attempt > 1)) {
+      if (!options.json) return end_with(answer);
+      print(audit->dump() + "\n");
+      return answer.good ? ExitCode::kOk : ExitCode::kFailed;
+    }
+    std::this_thread::sleep_for(milliseconds(200));
+  }
+}
+
+CtlResult ctl_drain(const CtlOptions& options) {
+  const auto status = status_of(options);
+  if (!status) return tl::unexpected(status.error());
+  const string node = status->at("node").get<string>();
+  const auto asked = ask(status->at("id").get<std::uint16_t>(), {{"command", "drain"}}, kAnswer);
+  if (!asked) return tl::unexpected(asked.error());
+  const auto empty = wait_until(options, [](const json& now) {
+    return now.at("held") == "" && now.at("view").at("confirmed").get<bool>();
+  });
+  if (!empty) return tl::unexpected(empty.error());
+  if (!*empty) {
+    return fail(ExitCode::kFailed, node + " still owns blocks after " +
+                                       std::to_string(options.timeout.count()) +
+                                       " s; it goes on handing them over: see saructl status");
+  }
+  print(node + " is drained: it owns nothing until saructl undrain\n");
+  return ExitCode::kOk;
+}
+
+CtlResult ctl_undrain(const CtlOptions& options) {
+  const auto status = status_of(options);
+  if (!status) return tl::unexpected(status.error());
+  const string node = status->at("node").get<string>();
+  const auto asked = ask(status->at("id").get<std::uint16_t>(), {{"command", "undrain"}}, kAnswer);
+  if (!asked) return tl::unexpected(asked.error());
+  print(node + " may own blocks again\n");
+  return ExitCode::kOk;
+}
+
+CtlResult ctl_weight(const CtlOptions& options) {
+  std::uint16_t weight = 0;
+  const string& text = options.weight;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), weight);
+  if (error != std::errc{} || end != text.data() + text.size()) {
+    return fail(ExitCode::kBadHere,
+                "weight must be a number from 0 to 65535, not \"" + text + "\"");
+  }
+  const auto status = status_of(options);
+  if (!status) return tl::unexpected(status.error());
+  const auto answer = ask(status->at("id").get<std::uint16_t>(),
+                          {{"command", "weight"}, {"weight", weight}}, kAnswer);
+  if (!answer) return tl::unexpected(answer.error());
+  print(answer->at("node").get<string>() + " has weight " + std::to_string(weight) +
+        " until sarud ends; set weight in the cluster resource to keep it\n");
+  return ExitCode::kOk;
+}
+
+CtlResult ctl_stop(const CtlOptions& options) {
+  const auto status = status_of(options);
+  if (!status) return tl::unexpected(status.error());
+  const auto id = status->at("id").get<std::uint16_t>();
+  const auto answer = ask(id, {{"command", "stop"}}, options.timeout);
+  if (!answer) return tl::unexpected(answer.error());
+  const auto files = RunFiles::of(id);
+  if (!files) return tl::unexpected(files.error());
+  const auto deadline = Clock::now() + options.timeout;
+  while (Clock::now() < deadline) {
+    const auto holder = lock_holder(*files);
+    if (!holder) return tl::unexpected(holder.error());
+    if (holder->pid == 0) return ExitCode::kOk;
+    std::this_thread::sleep_for(milliseconds(10));
+  }
+  return fail(ExitCode::kFailed, "sarud has removed everything, but its process does not end");
+}
+
+CtlResult ctl_monitor(const CtlOptions& options) {
+  const std::uint16_t id = options.id.value_or(1);
+  const auto files = RunFiles::of(id);
+  if (!files) return tl::unexpected(files.error());
+  const auto holder = lock_holder(*files);
+  if (!holder) return tl::unexpected(holder.error());
+  const bool ours = options.label.empty() || holder->label == options.label;
+  if (holder->pid == 0 || !ours) {
+    return fail(ExitCode::kNotRunning, "no sarud with id " + std::to_string(id) +
+                                           (ours ? "" : " of the resource " + options.label) +
+                                           " runs on this node");
+  }
+  const auto answer = ask(id, {{"command", "verify"}}, kSlowAnswer);
+  if (!answer) {
+    return fail(ExitCode::kFailed, "sarud (pid " + std::to_string(holder->pid) +
+                                       ") runs but cannot be asked: " + answer.error().sentence);
+  }
+  print(std::to_string(answer->at("owns").get<unsigned>()) + "/" +
+        std::to_string(answer->at("blocks").get<unsigned>()) + " " +
+        answer->at("state").get<string>() + "\n");
+  if (answer->at("problems").empty()) return ExitCode::kOk;
+  return fail(ExitCode::kFailed, "the kernel does not hold what it should: " +
+                                     answer->at("problems").front().get<string>());
+}
+
+}  // namespace saru

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The commands of saructl. Each prints what it has to say and returns the exit code.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <tl/expected.hpp>
+
+#include "agent/exit_code.h"
+
+namespace saru {
+
+struct CtlOptions {
+  std::optional<std::uint16_t> id;
+  std::string label;  // only a sarud of this resource will do; another one counts as not running
+  std::chrono::seconds timeout{10};
+  bool json = false;
+  std::string address;
+  std::string protocol;
+  std::string weight;
+};
+
+using CtlResult = tl::expected<ExitCode, Failure>;
+
+CtlResult ctl_status(const CtlOptions& options);
+CtlResult ctl_map(const CtlOptions& options);
+CtlResult ctl_owner(const CtlOptions& options);
+// 0: each block is accepted by exactly one node, and all nodes answered; 1: not.
+CtlResult ctl_check(const CtlOptions& options);
+// Return when this node owns nothing any more, or again may.
+CtlResult ctl_drain(const CtlOptions& options);
+CtlResult ctl_undrain(const CtlOptions& options);
+CtlResult ctl_weight(const CtlOptions& options);
+// Returns when the process has ended.
+CtlResult ctl_stop(const CtlOptions& options);
+// Prints "OWNS/BLOCKS STATE". 0: the kernel holds what it should; 1: it does not, or sarud hangs;
+// 7: sarud does not run.
+CtlResult ctl_monitor(const CtlOptions& options);
+
+}  // namespace saru

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// saructl: asks the sarud of this node, and prints what it says.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+
+#include "agent/ctl_commands.h"
+
+namespace {
+
+using saru::CtlOptions;
+using saru::CtlResult;
+
+struct Command {
+  const char* name;
+  const char* help;
+  CtlResult (*run)(const CtlOptions&);
+};
+
+constexpr Command kCommands[] = {
+    {"status", "this node, its lease and its view; all members", &saru::ctl_status},
+    {"map", "draw which node owns which block", &saru::ctl_map},
+    {"owner", "which node accepts packets of this client", &saru::ctl_owner},
+    {"check", "ask every node's kernel: is each block accepted exactly once? exit 0 or 1",
+     &saru::ctl_check},
+    {"drain", "hand all blocks of this node over; sarud goes on running", &saru::ctl_drain},
+    {"undrain", "take blocks again", &saru::ctl_undrain},
+    {"weight", "change this node's share until sarud ends", &saru::ctl_weight},
+    {"stop", "hand over, take the address away and end sarud", &saru::ctl_stop},
+    {"monitor", "does the kernel hold what it should? exit 0, 1, or 7 when nothing runs",
+     &saru::ctl_monitor},
+};
+
+void add_arguments(CLI::App& command, const std::string& name, CtlOptions& options) {
+  if (name == "status" || name == "check") {
+    command.add_flag("--json", options.json, "print JSON instead of text");
+  } else if (name == "owner") {
+    command.add_option("address", options.address, "client ADDR[:PORT]; IPv6 as [ADDR]:PORT")
+        ->required();
+    command.add_option("protocol", options.protocol, "tcp (default), udp, icmp or icmpv6");
+  } else if (name == "weight") {
+    command.add_option("weight", options.weight, "0 to 65535; 0 owns nothing")->required();
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app{"saructl: shows and steers the address that this node serves with others",
+               "saructl"};
+  app.set_version_flag("--version", std::string("saructl " SARU_VERSION));
+  app.require_subcommand(1);
+  CtlOptions options;
+  unsigned id = 0;
+  unsigned seconds = 10;
+  auto* id_option = app.add_option("--id", id, "cluster id; needed where several run on this node")
+                        ->check(CLI::Range(1U, 65535U));
+  app.add_option("--label", options.label, "only the sarud of this cluster resource");
+  app.add_option("--timeout", seconds, "seconds that drain and stop wait (10)")
+      ->check(CLI::Range(1U, 3600U));
+  app.fallthrough();
+  for (const Command& command : kCommands) {
+    CLI::App* sub = app.add_subcommand(command.name, command.help);
+    add_arguments(*sub, command.name, options);
+  }
+  app.add_subcommand("version", "print the version");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : static_cast<int>(saru::ExitCode::kBadHere);
+  }
+  if (id_option->count() > 0) options.id = static_cast<std::uint16_t>(id);
+  options.timeout = std::chrono::seconds(seconds);
+  if (app.got_subcommand("version")) {
+    std::puts("saructl " SARU_VERSION);
+    return 0;
+  }
+  for (const Command& command : kCommands) {
+    if (!app.got_subcommand(command.name)) continue;
+    const auto code = command.run(options);
+    if (code) return static_cast<int>(*code);
+    std::fprintf(stderr, "saructl: %s\n", code.error().sentence.c_str());
+    return static_cast<int>(code.error().code);
+  }
+  return 0;
+}

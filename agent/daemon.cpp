@@ -1,0 +1,375 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "agent/daemon.h"
+
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "agent/logging.h"
+
+namespace saru {
+namespace {
+
+using std::string;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+constexpr milliseconds kEndingTick{5};
+constexpr seconds kStopLimit{3};  // beyond the core's own limit of one lease
+constexpr milliseconds kFlushLimit{500};
+constexpr milliseconds kLeaveLimit{500};
+constexpr seconds kRenewEvery{1};
+constexpr seconds kRepairEvery{1};
+
+itimerspec after(Nanos delay) {
+  delay = std::max(delay, Nanos(1));
+  itimerspec spec = {};
+  spec.it_value.tv_sec = delay.count() / 1000000000;
+  spec.it_value.tv_nsec = delay.count() % 1000000000;
+  return spec;
+}
+
+// Never expires, but read() fails with ECANCELED when somebody sets the wall clock.
+void watch_for_clock_steps(int fd) {
+  itimerspec never = {};
+  never.it_value.tv_sec = 1LL << 40;
+  timerfd_settime(fd, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &never, nullptr);
+}
+
+}  // namespace
+
+seconds Daemon::address_lifetime(Nanos lease) {
+  return std::chrono::ceil<seconds>(lease) + kRenewEvery + seconds(1);
+}
+
+Daemon::Daemon(qb_loop_t* loop, Options options, Config config, std::map<NodeId, string> names,
+               Kernel kernel, Callbacks callbacks)
+    : options_(std::move(options)),
+      kernel_(std::move(kernel)),
+      callbacks_(std::move(callbacks)),
+      state_(std::move(config)),
+      wakeup_(loop, [this] { on_wakeup(); }),
+      clock_step_(loop, [this] { on_clock_step(); }),
+      watch_(loop, [this] { on_notices(); }),
+      renewal_(loop, [this] { on_renewal_due(); }),
+      waiting_(loop,
+               [this] {
+                 quorum_.start();
+                 shutdown_.start();
+                 group_.join();
+               }),
+      audit_limit_(loop, [this] { end_audit(); }),
+      ending_tick_(loop, [this] { on_ending_tick(); }),
+      group_(loop, options_.id,
+             Hooks{[this](EventBody body) { feed(std::move(body)); }, [this] { on_pause_check(); },
+                   write_log}),
+      quorum_(loop, state_.config.node,
+              Hooks{[this](EventBody body) { feed(std::move(body)); }, [this] { on_pause_check(); },
+                    write_log}),
+      shutdown_(loop,
+                {[this] {
+                   eligibility_.corosync_stays = false;
+                   feed(eligibility_.event());
+                 },
+                 [this] {
+                   eligibility_.corosync_stays = true;
+                   feed(eligibility_.event());
+                 }},
+                Hooks{{}, [this] { on_pause_check(); }, write_log}) {
+  eligibility_.nic = options_.nic;
+  eligibility_.carrier = state_.config.eligible;
+  around_.names = std::move(names);
+  around_.gate_stands = true;
+}
+
+Daemon::~Daemon() {
+  wakeup_.unwatch();
+  clock_step_.unwatch();
+  if (wakeup_timer_ >= 0) close(wakeup_timer_);
+  if (clock_timer_ >= 0) close(clock_timer_);
+}
+
+tl::expected<void, Failure> Daemon::start(Nanos wait) {
+  wakeup_timer_ = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+  clock_timer_ = timerfd_create(CLOCK_REALTIME, TFD_NONBLOCK | TFD_CLOEXEC);
+  if (wakeup_timer_ < 0 || clock_timer_ < 0 || !wakeup_.watch(wakeup_timer_) ||
+      !clock_step_.watch(clock_timer_) || !watch_.watch(kernel_.watch.fd())) {
+    return tl::unexpected(
+        Failure{ExitCode::kFailed, string("cannot set up timers: ") + std::strerror(errno)});
+  }
+  watch_for_clock_steps(clock_timer_);
+  renewal_.start(kRenewEvery);
+  waiting_.start(wait);
+  announce();
+  feed(Tick{});
+  return {};
+}
+
+// ---- Events in ---------------------------------------------------------------------------------
+
+void Daemon::feed(EventBody body) {
+  queue_.push_back(std::move(body));
+  if (feeding_ || ending_ == Ending::kEnded) return;
+  feeding_ = true;
+  while (!queue_.empty()) {
+    const Event event{clocks_.now(), std::move(queue_.front())};
+    queue_.pop_front();
+    Step next = step(std::move(state_), event);
+    state_ = std::move(next.state);
+    for (const Action& action : next.actions) {
+      std::visit([this](const auto& one) { execute(one); }, action);
+    }
+  }
+  feeding_ = false;
+  after_step();
+  arm();
+}
+
+// What piled up while this process did not run is of another time: the core decides, before any of
+// it is read.
+void Daemon::on_pause_check() {
+  if (state_.phase != Phase::kIn) return;
+  if (clocks_.now().raw - state_.last_event > pause_limit(state_.config.lease)) feed(Tick{});
+}
+
+void Daemon::on_wakeup() {
+  std::uint64_t times = 0;
+  [[maybe_unused]] const ssize_t got = read(wakeup_timer_, &times, sizeof times);
+  armed_for_ = Nanos(0);
+  if (clocks_.now().raw >= next_wakeup(state_)) return feed(Tick{});
+  arm();
+}
+
+// Each event moves the next wake-up; a timer that is set for an earlier moment is left alone.
+void Daemon::arm() {
+  if (ending_ == Ending::kEnded) return;
+  const Nanos wake = next_wakeup(state_);
+  if (armed_for_ != Nanos(0) && armed_for_ <= wake) return;
+  const itimerspec spec = after(wake - clocks_.now().raw);
+  timerfd_settime(wakeup_timer_, 0, &spec, nullptr);
+  armed_for_ = wake;
+}
+
+void Daemon::on_clock_step() {
+  std::uint64_t times = 0;
+  const bool was_set = read(clock_timer_, &times, sizeof times) < 0 && errno == ECANCELED;
+  watch_for_clock_steps(clock_timer_);
+  if (was_set) feed(KernelDisturbed{"the wall clock was set"});
+}
+
+void Daemon::on_notices() {
+  std::optional<string> table;
+  std::optional<string> link;
+  for (const nft::Notice& notice : kernel_.watch.read()) {
+    switch (notice.what) {
+      case nft::Disturbance::kTable:
+        table = notice.text;
+        break;
+      case nft::Disturbance::kLink:
+      case nft::Disturbance::kAddress:
+        link = notice.text;
+        break;
+      case nft::Disturbance::kOverrun:
+        table = notice.text;
+        link = notice.text;
+        break;
+      case nft::Disturbance::kCarrierLost:
+      case nft::Disturbance::kCarrierBack:
+        eligibility_.carrier = notice.what == nft::Disturbance::kCarrierBack;
+        write_log(LogLevel::kNotice, notice.text);
+        feed(eligibility_.event());
+        break;
+    }
+  }
+  if (ending_ == Ending::kEnded) return;
+  // The rules first: while they are gone, the address must not be reachable.
+  if (table) feed(KernelDisturbed{*table});
+  if (link) repair_link(*link);
+}
+
+void Daemon::on_renewal_due() {
+  if (ending_ == Ending::kEnded) return;
+  // A kernel that refuses our rules must not keep our address.
+  if (!state_.kernel.failed) {
+    const auto renewed = kernel_.link.renew(address_lifetime(state_.config.lease));
+    if (!renewed) repair_link(renewed.error().text);
+  }
+  renewal_.start(kRenewEvery);
+}
+
+void Daemon::after_step() {
+  const View& view = state_.view;
+  if (view.confirmed && (!table_view_ || *table_view_ != view.id)) {
+    table_view_ = view.id;
+    around_.table = {view.owner, view.moved, view.reason};
+    for (const auto& [process, peer] : view.peers) {
+      if (peer.hello) around_.names[process.node] = peer.hello->node_name;
+    }
+  }
+  const bool member =
+      std::find(state_.group.begin(), state_.group.end(), state_.me.process) != state_.group.end();
+  if (!ready_ && state_.phase == Phase::kIn && member) {
+    ready_ = true;
+    callbacks_.on_ready();
+  }
+  if (!eligibility_.corosync_stays && state_.kernel.held.empty() && state_.releasing.empty()) {
+    shutdown_.agree();
+  }
+}
+
+// ---- Actions out -------------------------------------------------------------------------------
+
+void Daemon::execute(const Send& action) {
+  const auto sent = group_.send(action.message);
+  if (!sent) write_log(LogLevel::kInfo, "a message was not sent: " + sent.error().text);
+}
+
+void Daemon::execute(const KernelWrite& action) {
+  const bool was_empty = state_.kernel.held.empty();
+  const auto held = action.rebuild ? kernel_.table.rebuild(action.owned, action.deadline)
+                                   : kernel_.table.apply(action.owned, action.deadline);
+  if (!held) {
+    queue_.push_back(KernelDone{action.seq, false, BlockSet(options_.blocks), held.error().text});
+    return;
+  }
+  if (was_empty && !held->owned.empty()) announce();
+  queue_.push_back(KernelDone{action.seq, true, held->owned, ""});
+  if (held->strange) queue_.push_back(KernelDisturbed{"somebody wrote into the set of blocks"});
+}
+
+void Daemon::execute(const Rejoin& action) {
+  write_log(LogLevel::kNotice, "leaves the group and joins anew: " + action.reason);
+  group_.rejoin();
+}
+
+void Daemon::execute(const Left&) {
+  if (ending_ >= Ending::kFlushing) return;
+  ending_ = Ending::kFlushing;
+  end_by_ = clocks_.now().raw + kFlushLimit;
+  ending_tick_.start(Nanos(0));
+}
+
+void Daemon::execute(const ReplyAudit& action) {
+  AuditReply reply;
+  reply.token = action.token;
+  reply.node_name = state_.config.node_name;
+  reply.held = BlockSet(options_.blocks);
+  const auto held = kernel_.table.read();
+  if (held) {
+    reply.held = held->owned;
+    reply.open = held->lease_left && *held->lease_left > Nanos(0);
+  }
+  reply.intact = held && !held->strange && kernel_problems().empty();
+  Message message = action.envelope;
+  message.body = std::move(reply);
+  execute(Send{std::move(message)});
+}
+
+void Daemon::execute(const AuditAnswer& action) {
+  if (!audit_ || action.reply.token != audit_->round.token) return;
+  audit_->round.replies.insert_or_assign(action.from, action.reply);
+  if (audit_->round.complete()) end_audit();
+}
+
+void Daemon::execute(const Log& action) { write_log(action.level, action.text); }
+
+// ---- The kernel besides the table --------------------------------------------------------------
+
+void Daemon::repair_link(const string& why) {
+  const auto differences = kernel_.link.verify();
+  if (differences && differences->empty()) return;
+  const Nanos now = clocks_.now().raw;
+  if (now - link_repaired_ < kRepairEvery) return;  // the next renewal comes back to it
+  link_repaired_ = now;
+  write_log(LogLevel::kWarning, why + ": making the link anew");
+  auto link =
+      nft::Link::open(kernel_.table, options_.addresses, address_lifetime(state_.config.lease));
+  if (!link) {
+    write_log(LogLevel::kError, link.error().text);
+    return;
+  }
+  kernel_.link = std::move(*link);
+  announce();
+}
+
+void Daemon::announce() {
+  const auto announced = kernel_.link.announce();
+  if (!announced) {
+    write_log(LogLevel::kWarning, "the neighbours were not told: " + announced.error().text);
+  }
+}
+
+std::vector<string> Daemon::kernel_problems() {
+  std::vector<string> problems;
+  const auto add = [&problems](const nft::Result<std::vector<string>>& found) {
+    if (!found) return problems.push_back(found.error().text);
+    problems.insert(problems.end(), found->begin(), found->end());
+  };
+  add(kernel_.table.verify());
+  add(kernel_.link.verify());
+  return problems;
+}
+
+// ---- Ending ------------------------------------------------------------------------------------
+
+void Daemon::stop() {
+  if (ending_ == Ending::kEnded) return;
+  if (ending_ == Ending::kNo) {
+    write_log(LogLevel::kNotice, "stops: hands its blocks over first");
+    ending_ = Ending::kHandingOver;
+    waiting_.stop();
+    end_by_ = clocks_.now().raw + state_.config.lease + kStopLimit;
+    ending_tick_.start(kEndingTick);
+  }
+  feed(StopRequested{});
+}
+
+void Daemon::abandon() {
+  callbacks_.on_end = [](bool, const std::vector<string>&) {};
+  end(false);
+}
+
+void Daemon::on_ending_tick() {
+  const bool late = clocks_.now().raw >= end_by_;
+  if (ending_ == Ending::kHandingOver && late) return end(false);
+  if (ending_ == Ending::kFlushing) {
+    said_leave_ = group_.joined() && group_.flushed();
+    if (!group_.joined()) return end(false);
+    if (said_leave_ || late) {
+      ending_ = Ending::kLeaving;
+      end_by_ = clocks_.now().raw + kLeaveLimit;
+      group_.leave([this] { end(said_leave_); });
+    }
+  } else if (ending_ == Ending::kLeaving && late) {
+    return end(said_leave_);
+  }
+  if (ending_ != Ending::kEnded) ending_tick_.start(kEndingTick);
+}
+
+void Daemon::end(bool clean) {
+  if (ending_ == Ending::kEnded) return;
+  ending_ = Ending::kEnded;
+  around_.gate_stands = false;
+  watch_.unwatch();
+  wakeup_.unwatch();
+  renewal_.stop();
+  // First the addresses: without the rules they would be open.
+  std::vector<string> errors;
+  const auto unlinked = kernel_.link.remove();
+  if (!unlinked) errors.push_back(unlinked.error().text);
+  const auto removed = unlinked ? kernel_.table.remove() : nft::Result<void>();
+  if (!removed) errors.push_back(removed.error().text);
+  if (stop_client_ && control_ != nullptr) {
+    if (errors.empty()) {
+      control_->reply(*stop_client_, {{"ok", true}, {"clean", clean}});
+    } else {
+      control_->refuse(*stop_client_, errors.front());
+    }
+  }
+  callbacks_.on_end(clean && errors.empty(), std::move(errors));
+}
+
+}  // namespace saru

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Carries out the core's actions and feeds it events, on one qb_loop. The tables are in the kernel
+// and closed, and the link guarded, before a Daemon exists.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "agent/audit.h"
+#include "agent/control.h"
+#include "agent/core/state.h"
+#include "agent/eligibility.h"
+#include "agent/options.h"
+#include "agent/report.h"
+#include "cpg/group.h"
+#include "cpg/loop.h"
+#include "cpg/quorum.h"
+#include "cpg/shutdown.h"
+#include "nft/link.h"
+#include "nft/table.h"
+#include "nft/watch.h"
+
+namespace saru {
+
+class Daemon {
+ public:
+  struct Kernel {
+    nft::Table table;
+    nft::Watch watch;
+    nft::Link link;
+  };
+  struct Callbacks {
+    // In the group, the gate stands.
+    std::function<void()> on_ready;
+    // The link and the tables are gone, or could not be removed. `clean`: everything was handed
+    // over and said, so the next process need not wait.
+    std::function<void(bool clean, std::vector<std::string> errors)> on_end;
+  };
+
+  // `loop` must outlive the daemon.
+  Daemon(qb_loop_t* loop, Options options, Config config, std::map<NodeId, std::string> names,
+         Kernel kernel, Callbacks callbacks);
+  ~Daemon();
+  Daemon(const Daemon&) = delete;
+  Daemon& operator=(const Daemon&) = delete;
+
+  // Joins the group after `wait`. Until then the address stays closed.
+  tl::expected<void, Failure> start(Nanos wait);
+  // Hands the blocks over, then ends; asked again, ends without waiting for the others.
+  void stop();
+
+  // Before start(): takes link and tables away again.
+  void abandon();
+
+  // One request of saructl (agent/control.h).
+  void on_request(Control& control, ClientId client, const nlohmann::json& request);
+
+  // How long the addresses live unless renewed: a little above the lease, in whole seconds.
+  static std::chrono::seconds address_lifetime(Nanos lease);
+
+ private:
+  // Stopping goes through these in order; each has a time limit.
+  enum class Ending { kNo, kHandingOver, kFlushing, kLeaving, kEnded };
+  struct PendingAudit {
+    AuditRound round;
+    ClientId client;
+    Nanos began{0};
+  };
+
+  // Events in.
+  void feed(EventBody body);
+  void on_pause_check();
+  void on_wakeup();
+  void on_clock_step();
+  void on_notices();
+  void on_renewal_due();
+  void after_step();
+  void arm();
+
+  // Actions out.
+  void execute(const Send& action);
+  void execute(const KernelWrite& action);
+  void execute(const Rejoin& action);
+  void execute(const Left& action);
+  void execute(const ReplyAudit& action);
+  void execute(const AuditAnswer& action);
+  void execute(const Log& action);
+
+  // The kernel besides the table.
+  void repair_link(const std::string& why);
+  void announce();
+  std::vector<std::string> kernel_problems();
+
+  // Requests.
+  nlohmann::json describe_now();
+  void begin_audit(ClientId client);
+  void end_audit();
+  nlohmann::json on_weight(const nlohmann::json& request);
+  nlohmann::json on_drain(bool drain);
+  nlohmann::json on_verify();
+
+  // Ending.
+  void on_ending_tick();
+  void end(bool clean);
+
+  qb_loop_t* loop_;
+  Options options_;
+  Kernel kernel_;
+  Callbacks callbacks_;
+  nft::Clocks clocks_ = nft::Clocks::system();
+  State state_;
+  Surroundings around_;
+  Eligibility eligibility_;
+
+  std::deque<EventBody> queue_;
+  bool feeding_ = false;
+  bool ready_ = false;
+  std::optional<ViewId> table_view_;  // of around_.table
+  Ending ending_ = Ending::kNo;
+  Nanos end_by_{0};
+  bool said_leave_ = false;
+  Nanos link_repaired_{0};
+  Nanos armed_for_{0};
+  std::optional<PendingAudit> audit_;
+  std::optional<ClientId> stop_client_;
+  Control* control_ = nullptr;
+
+  int wakeup_timer_ = -1;
+  int clock_timer_ = -1;
+  LoopFd wakeup_;
+  LoopFd clock_step_;
+  LoopFd watch_;
+  LoopTimer renewal_;
+  LoopTimer waiting_;
+  LoopTimer audit_limit_;
+  LoopTimer ending_tick_;
+
+  Group group_;
+  Quorum quorum_;
+  ShutdownWatch shutdown_;
+};
+
+}  // namespace saru

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// What saructl asks of a running sarud.
+#include <sys/random.h>
+
+#include "agent/daemon.h"
+#include "agent/logging.h"
+
+namespace saru {
+namespace {
+
+using nlohmann::json;
+using std::string;
+
+constexpr std::chrono::seconds kAuditLimit{2};
+
+json refusal(const string& sentence) { return {{"ok", false}, {"error", sentence}}; }
+
+string name_of(const Surroundings& around, NodeId node) {
+  const auto found = around.names.find(node);
+  return found == around.names.end() || found->second.empty() ? "node " + std::to_string(node.value)
+                                                              : found->second;
+}
+
+}  // namespace
+
+void Daemon::on_request(Control& control, ClientId client, const json& request) {
+  control_ = &control;
+  const string command =
+      request.value("command", json()).is_string() ? request["command"].get<string>() : string();
+  if (command == "status") return control.reply(client, describe_now());
+  if (command == "check") return begin_audit(client);
+  if (command == "verify") return control.reply(client, on_verify());
+  if (command == "weight") return control.reply(client, on_weight(request));
+  if (command == "drain") return control.reply(client, on_drain(true));
+  if (command == "undrain") return control.reply(client, on_drain(false));
+  if (command == "stop") {
+    stop_client_ = client;
+    return stop();
+  }
+  control.refuse(client, "this sarud (version " SARU_VERSION ") does not know the command \"" +
+                             command + "\"; saructl and sarud must be of one version");
+}
+
+json Daemon::describe_now() {
+  around_.draining = eligibility_.drained;
+  return describe(state_, options_, around_, clocks_.now());
+}
+
+void Daemon::begin_audit(ClientId client) {
+  if (audit_) return control_->refuse(client, "another check is under way; try again");
+  if (state_.phase != Phase::kIn || !state_.view.open) {
+    return control_->refuse(
+        client, "this node is not in the group: " + state_word(state_, around_, clocks_.now()));
+  }
+  PendingAudit audit;
+  audit.client = client;
+  audit.began = clocks_.now().raw;
+  audit.round.blocks = options_.blocks;
+  if (getrandom(&audit.round.token, sizeof audit.round.token, GRND_NONBLOCK) < 0) {
+    audit.round.token = static_cast<std::uint64_t>(audit.began.count());
+  }
+  for (const ProcessId& member : state_.group) {
+    audit.round.asked[member] = name_of(around_, member.node);
+  }
+  const std::uint64_t token = audit.round.token;
+  audit_ = std::move(audit);
+  audit_limit_.start(kAuditLimit);
+  feed(AuditRequested{token});
+}
+
+void Daemon::end_audit() {
+  audit_limit_.stop();
+  if (!audit_) return;
+  const Nanos waited = clocks_.now().raw - audit_->began;
+  const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(waited).count();
+  json verdict = describe(audit_->round, ms);
+  verdict["agreed"] = state_.view.confirmed && state_.view.owner.size() == options_.blocks;
+  if (control_ != nullptr) control_->reply(audit_->client, verdict);
+  audit_.reset();
+}
+
+json Daemon::on_weight(const json& request) {
+  const json weight = request.value("weight", json());
+  if (!weight.is_number_unsigned() || weight.get<std::uint64_t>() > 0xffff) {
+    return refusal("weight must be a number from 0 to 65535");
+  }
+  write_log(LogLevel::kNotice, "weight set to " + weight.dump() + " by saructl");
+  feed(SetWeight{weight.get<std::uint16_t>()});
+  return describe_now();
+}
+
+json Daemon::on_drain(bool drain) {
+  write_log(LogLevel::kNotice, drain ? "drained by saructl" : "undrained by saructl");
+  eligibility_.drained = drain;
+  feed(eligibility_.event());
+  return describe_now();
+}
+
+// Compares the kernel with what was written last; what differs is mended, and compared again.
+json Daemon::on_verify() {
+  std::vector<string> problems = kernel_problems();
+  const std::vector<string> found = problems;
+  if (!problems.empty() && ending_ == Ending::kNo) {
+    for (const string& problem : problems) write_log(LogLevel::kWarning, problem);
+    feed(KernelDisturbed{"saructl monitor found: " + problems.front()});
+    repair_link(problems.front());
+    problems = kernel_problems();
+  }
+  json answer = describe_now();
+  answer["problems"] = problems;
+  answer["mended"] = problems.empty() ? found : std::vector<string>{};
+  return answer;
+}
+
+}  // namespace saru

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// All reasons why this node may not own blocks at the moment; any one is enough. Pure.
+#pragma once
+
+#include <string>
+
+#include "agent/core/core.h"
+
+namespace saru {
+
+struct Eligibility {
+  std::string nic;
+  bool drained = false;        // saructl drain
+  bool carrier = true;         // of the NIC
+  bool corosync_stays = true;  // no clean shutdown of corosync is under way
+
+  SetEligible event() const {
+    if (!corosync_stays) return {false, "corosync shuts down"};
+    if (!carrier) return {false, "carrier lost on " + nic};
+    if (drained) return {false, "drained by the administrator"};
+    return {true, ""};
+  }
+};
+
+}  // namespace saru

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "agent/logging.h"
+
+#include <qb/qblog.h>
+#include <syslog.h>
+
+namespace saru {
+namespace {
+
+std::string prefix;
+
+std::uint8_t priority_of(LogLevel level) {
+  switch (level) {
+    case LogLevel::kError:
+      return LOG_ERR;
+    case LogLevel::kWarning:
+      return LOG_WARNING;
+    case LogLevel::kNotice:
+      return LOG_NOTICE;
+    case LogLevel::kInfo:
+      return LOG_INFO;
+    case LogLevel::kDebug:
+      break;
+  }
+  return LOG_DEBUG;
+}
+
+void let_through(std::int32_t target, LogLevel threshold) {
+  qb_log_filter_ctl(target, QB_LOG_FILTER_ADD, QB_LOG_FILTER_FILE, "*", priority_of(threshold));
+  qb_log_ctl(target, QB_LOG_CONF_ENABLED, QB_TRUE);
+}
+
+}  // namespace
+
+void open_log(std::uint16_t id, bool to_stderr, LogLevel threshold) {
+  prefix = "saru " + std::to_string(id) + ": ";
+  qb_log_init("sarud", LOG_DAEMON, LOG_EMERG);
+  qb_log_ctl(QB_LOG_SYSLOG, QB_LOG_CONF_ENABLED, QB_FALSE);
+  qb_log_filter_ctl(QB_LOG_SYSLOG, QB_LOG_FILTER_CLEAR_ALL, QB_LOG_FILTER_FILE, "*", LOG_TRACE);
+  qb_log_format_set(QB_LOG_SYSLOG, "%b");
+  let_through(QB_LOG_SYSLOG, threshold);
+  if (!to_stderr) return;
+  qb_log_format_set(QB_LOG_STDERR, "%T [%p] %b");
+  let_through(QB_LOG_STDERR, threshold);
+}
+
+void close_log() { qb_log_fini(); }
+
+void write_log(LogLevel level, const std::string& text) {
+  qb_log_from_external_source("saru", __FILE__, "%s", priority_of(level), __LINE__, 0,
+                              (prefix + text).c_str());
+}
+
+}  // namespace saru

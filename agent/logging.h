@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Logs through libqb: to syslog as "sarud", and in the foreground to stderr too.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "agent/core/core.h"
+
+namespace saru {
+
+void open_log(std::uint16_t id, bool to_stderr, LogLevel threshold);
+void close_log();
+void write_log(LogLevel level, const std::string& text);
+
+}  // namespace saru

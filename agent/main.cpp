@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// sarud: the one place where corosync, the core and the kernel are put together.
+#include <net/if.h>
+#include <pthread.h>
+#include <qb/qbloop.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+#include <ctime>
+
+#include "agent/daemon.h"
+#include "agent/lock.h"
+#include "agent/logging.h"
+#include "agent/membership.h"
+#include "agent/process.h"
+#include "nft/cleanup.h"
+
+namespace saru {
+namespace {
+
+using std::string;
+
+tl::unexpected<Failure> failed(const Error& error) { return tl::unexpected(to_failure(error)); }
+
+tl::expected<void, Failure> check_rights() {
+  if (geteuid() == 0) return {};
+  return tl::unexpected(
+      Failure{ExitCode::kNoPermission, "sarud changes the kernel's network rules: run it as root"});
+}
+
+// What can be said about this node without changing anything.
+tl::expected<ClusterFacts, Failure> check_node(const Options& options) {
+  if (auto rights = check_rights(); !rights) return tl::unexpected(rights.error());
+  const auto nic = nft::find_nic(options.nic);
+  if (!nic) return failed(nic.error());
+  auto facts = read_facts();
+  if (!facts) return tl::unexpected(Failure{ExitCode::kFailed, facts.error().text});
+  if (auto good = check_cluster(*facts, options); !good) return tl::unexpected(good.error());
+  return *facts;
+}
+
+string host_name() {
+  char name[HOST_NAME_MAX + 1] = {};
+  if (gethostname(name, sizeof name - 1) != 0) return "";
+  const string whole = name;
+  return whole.substr(0, whole.find('.'));
+}
+
+// How long after closing the kernel this process must stay silent: what its predecessor told the
+// others, and when, is lost. A machine that has just booted may have had one, too.
+Nanos wait_after(bool unclean, Nanos lease) {
+  if (unclean) return guarded(lease);
+  timespec up = {};
+  clock_gettime(CLOCK_BOOTTIME, &up);
+  const Nanos since_boot = std::chrono::seconds(up.tv_sec) + Nanos(up.tv_nsec);
+  return std::max(guarded(lease) - since_boot, Nanos(0));
+}
+
+tl::expected<Daemon::Kernel, Failure> close_kernel(const Options& options, const Config& config,
+                                                   const nft::Nic& nic) {
+  nft::TableConfig wanted;
+  wanted.id = options.id;
+  for (const ServiceAddress& address : options.addresses) wanted.addresses.push_back(address.ip);
+  wanted.blocks = options.blocks;
+  wanted.node_name = config.node_name;
+  wanted.shared_mac = options.mac;
+  wanted.own_mac = nic.mac;
+  wanted.nic = options.nic;
+  wanted.link = nft::link_name(options.id);
+  auto table = nft::Table::open(std::move(wanted));
+  if (!table) return failed(table.error());
+  const auto give_up = [&table](const Error& error) {
+    [[maybe_unused]] const auto removed = table->remove();
+    return failed(error);
+  };
+  auto watch = nft::Watch::open(*table);
+  if (!watch) return give_up(watch.error());
+  auto link = nft::Link::open(*table, options.addresses, Daemon::address_lifetime(config.lease));
+  if (!link) return give_up(link.error());
+  for (const string& warning : link->warnings()) write_log(LogLevel::kWarning, warning);
+  return Daemon::Kernel{std::move(*table), std::move(*watch), std::move(*link)};
+}
+
+struct Running {
+  std::unique_ptr<Daemon> daemon;
+  qb_loop_t* loop = nullptr;
+  ExitCode code = ExitCode::kOk;
+};
+
+int32_t on_signal(int32_t, void* data) {
+  static_cast<Running*>(data)->daemon->stop();
+  return 0;
+}
+
+// Serves until it is told to stop. Whoever calls this prints the failure.
+tl::expected<ExitCode, Failure> serve(const Options& options, Readiness& readiness) {
+  auto facts = check_node(options);
+  if (!facts) return tl::unexpected(facts.error());
+  auto files = RunFiles::of(options.id);
+  if (!files) return tl::unexpected(files.error());
+  const auto lock = Lock::take(*files, options.id, options.label);
+  if (!lock) return tl::unexpected(lock.error());
+  for (const string& refused : protect_process()) {
+    write_log(LogLevel::kWarning, refused + "; on a busy machine the lease may run out");
+  }
+  Config config = make_config(*facts, options, host_name());
+  const auto nic = nft::find_nic(options.nic);
+  if (!nic) return failed(nic.error());
+  config.eligible = nic->carrier;
+  const bool unclean = marker_exists(*files);
+  if (auto marked = set_marker(*files); !marked) return tl::unexpected(marked.error());
+  auto kernel = close_kernel(options, config, *nic);
+  if (!kernel) {
+    if (!unclean) clear_marker(*files);
+    return tl::unexpected(kernel.error());
+  }
+
+  Running running;
+  running.loop = qb_loop_create();
+  const Nanos wait = wait_after(unclean, config.lease);
+  Daemon::Callbacks callbacks;
+  callbacks.on_ready = [&readiness] {
+    write_log(LogLevel::kNotice, "ready: in the group, the gate stands");
+    readiness.ready();
+  };
+  callbacks.on_end = [&](bool clean, const std::vector<string>& errors) {
+    if (clean) clear_marker(*files);
+    for (const string& error : errors) write_log(LogLevel::kError, error);
+    running.code = errors.empty() ? ExitCode::kOk : ExitCode::kFailed;
+    qb_loop_stop(running.loop);
+  };
+  running.daemon = std::make_unique<Daemon>(running.loop, options, std::move(config),
+                                            node_names(*facts), std::move(*kernel), callbacks);
+  Daemon& daemon = *running.daemon;
+  std::unique_ptr<Control> control;
+  auto door = Control::open(running.loop, files->socket,
+                            [&](ClientId client, const nlohmann::json& request) {
+                              daemon.on_request(*control, client, request);
+                            });
+  if (!door) {
+    daemon.abandon();
+    return tl::unexpected(door.error());
+  }
+  control = std::move(*door);
+  for (const int signal : {SIGTERM, SIGINT}) {
+    qb_loop_signal_handle handle = nullptr;
+    qb_loop_signal_add(running.loop, QB_LOOP_HIGH, signal, &running, &on_signal, &handle);
+  }
+  if (wait > Nanos(0)) {
+    write_log(LogLevel::kNotice,
+              "the last sarud here did not end cleanly: joins in " +
+                  std::to_string(std::chrono::ceil<std::chrono::milliseconds>(wait).count()) +
+                  " ms, when its lease has run out everywhere");
+  }
+  if (auto started = daemon.start(wait); !started) {
+    daemon.abandon();
+    return tl::unexpected(started.error());
+  }
+  qb_loop_run(running.loop);
+  control.reset();
+  running.daemon.reset();
+  qb_loop_destroy(running.loop);
+  return running.code;
+}
+
+tl::expected<ExitCode, Failure> clean_up(const Options& options) {
+  if (auto rights = check_rights(); !rights) return tl::unexpected(rights.error());
+  auto files = RunFiles::of(options.id);
+  if (!files) return tl::unexpected(files.error());
+  const auto lock = Lock::take(*files, options.id, options.label);
+  if (!lock) return tl::unexpected(lock.error());
+  const auto removed = nft::cleanup(options.id);
+  if (!removed) return failed(removed.error());
+  for (const string& what : *removed) std::printf("removed %s\n", what.c_str());
+  unlink(files->socket.c_str());
+  return ExitCode::kOk;
+}
+
+tl::expected<ExitCode, Failure> run_task(const Options& options) {
+  switch (options.task) {
+    case Task::kValidate: {
+      auto facts = check_node(options);
+      if (!facts) return tl::unexpected(facts.error());
+      return ExitCode::kOk;
+    }
+    case Task::kCleanup:
+      return clean_up(options);
+    case Task::kServe:
+      break;
+  }
+  Readiness readiness;
+  if (!options.foreground) {
+    // Never returns in the parent.
+    auto background = Readiness::daemonize();
+    if (!background) return tl::unexpected(background.error());
+    Readiness pipe = std::move(*background);
+    open_log(options.id, false, options.log_level);
+    auto code = serve(options, pipe);
+    if (!code) {
+      write_log(LogLevel::kError, code.error().sentence);
+      pipe.failed(code.error());
+      close_log();
+      _exit(static_cast<int>(code.error().code));
+    }
+    close_log();
+    return code;
+  }
+  open_log(options.id, true, options.log_level);
+  auto code = serve(options, readiness);
+  if (!code) write_log(LogLevel::kError, code.error().sentence);
+  close_log();
+  return code;
+}
+
+}  // namespace
+}  // namespace saru
+
+int main(int argc, char** argv) {
+  using namespace saru;
+  std::signal(SIGPIPE, SIG_IGN);
+  const auto complain = [](const Failure& failure) {
+    std::fprintf(stderr, "sarud: %s\n", failure.sentence.c_str());
+    return static_cast<int>(failure.code);
+  };
+  const auto line = read_command_line(argc, argv);
+  if (!line) return complain(line.error());
+  if (!line->text.empty()) {
+    std::fputs(line->text.c_str(), stdout);
+    return 0;
+  }
+  const auto options = validate(line->raw);
+  if (!options) return complain(options.error());
+  const auto code = run_task(*options);
+  return code ? static_cast<int>(*code) : complain(code.error());
+}

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "agent/membership.h"
+
+#include <algorithm>
+
+namespace saru {
+namespace {
+
+using std::string;
+
+// FNV-1a, 64 bits: http://www.isthe.com/chongo/tech/comp/fnv/
+std::uint64_t fnv1a(const string& text) {
+  std::uint64_t hash = 0xcbf29ce484222325ULL;
+  for (const char c : text) {
+    hash ^= static_cast<unsigned char>(c);
+    hash *= 0x100000001b3ULL;
+  }
+  return hash;
+}
+
+}  // namespace
+
+tl::expected<void, Failure> check_cluster(const ClusterFacts& facts, const Options& options) {
+  const auto refuse = [](const string& sentence) {
+    return tl::unexpected(Failure{ExitCode::kBadConfiguration, sentence});
+  };
+  if (!facts.quorum_provider) {
+    return refuse(
+        "corosync has no quorum: set quorum.provider to corosync_votequorum in corosync.conf");
+  }
+  if (facts.nodes.size() > kMaxMembers) {
+    return refuse("the cluster has " + std::to_string(facts.nodes.size()) +
+                  " nodes; a corosync process group, and so saru, has at most " +
+                  std::to_string(kMaxMembers));
+  }
+  if (facts.quorate_sides_may_differ() && options.fencing != Fencing::kIgnore) {
+    const string which = facts.two_node        ? "two_node"
+                         : facts.quorum_device ? "a quorum device"
+                                               : "last_man_standing";
+    return refuse("corosync uses " + which +
+                  ", so two halves of the cluster can both be quorate, and waiting for fencing "
+                  "(fencing=wait) does not exist yet in this version: use three or more nodes, or "
+                  "accept double owners in a split with fencing=ignore");
+  }
+  return {};
+}
+
+Nanos lease_of(const ClusterFacts& facts, const Options& options) {
+  if (options.lease_ms) return std::chrono::milliseconds(*options.lease_ms);
+  const double detection = static_cast<double>((facts.token + facts.consensus).count());
+  return Nanos(static_cast<Nanos::rep>(kLeaseFactor * detection));
+}
+
+std::uint64_t hash_of(const Options& options, Nanos lease) {
+  std::vector<string> addresses;
+  for (const ServiceAddress& address : options.addresses) addresses.push_back(address.text());
+  std::sort(addresses.begin(), addresses.end());
+  string all = std::to_string(options.blocks) + ";" + options.selector + ";" + options.delivery +
+               ";" + options.connections + ";" + options.mac.text() + ";" +
+               std::to_string(lease.count());
+  for (const string& address : addresses) all += ";" + address;
+  return fnv1a(all);
+}
+
+Config make_config(const ClusterFacts& facts, const Options& options, const string& host_name) {
+  Config config;
+  config.node = facts.local;
+  const ClusterNode* self = facts.find(facts.local);
+  config.node_name = self != nullptr && !self->name.empty() ? self->name : host_name;
+  if (config.node_name.size() > kMaxNodeName) config.node_name.resize(kMaxNodeName);
+  config.blocks = options.blocks;
+  config.lease = lease_of(facts, options);
+  config.config_generation = 1;
+  config.config_hash = hash_of(options, config.lease);
+  config.weight = options.weight;
+  unsigned votes = 0;
+  for (const ClusterNode& node : facts.nodes) {
+    config.votes[node.id] = node.votes;
+    votes += node.votes;
+  }
+  config.expected_votes = facts.expected_votes != 0 ? facts.expected_votes : votes;
+  config.quorum_votes = config.expected_votes / 2 + 1;
+  return config;
+}
+
+std::map<NodeId, string> node_names(const ClusterFacts& facts) {
+  std::map<NodeId, string> names;
+  for (const ClusterNode& node : facts.nodes) names[node.id] = node.name;
+  return names;
+}
+
+}  // namespace saru

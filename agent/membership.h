@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// From what corosync and the options say to the core's configuration. Pure.
+#pragma once
+
+#include <map>
+#include <string>
+#include <tl/expected.hpp>
+
+#include "agent/core/state.h"
+#include "agent/exit_code.h"
+#include "agent/options.h"
+#include "cpg/cmap.h"
+
+namespace saru {
+
+// Refuses clusters in which two quorate sides need not share a node (unless fencing is ignored in
+// so many words), clusters without quorum, and more nodes than a CPG group can have.
+tl::expected<void, Failure> check_cluster(const ClusterFacts& facts, const Options& options);
+
+// kLeaseFactor x (token + consensus), unless given.
+Nanos lease_of(const ClusterFacts& facts, const Options& options);
+
+// Equal on two nodes exactly when they may serve the address together.
+std::uint64_t hash_of(const Options& options, Nanos lease);
+
+Config make_config(const ClusterFacts& facts, const Options& options, const std::string& host_name);
+std::map<NodeId, std::string> node_names(const ClusterFacts& facts);
+
+}  // namespace saru
