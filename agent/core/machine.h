@@ -28,6 +28,9 @@ enum class Plant : std::uint8_t {
   kReleaseBeforeAck,      // says Released before the kernel has let go
   kStayWhenExcluded,      // ignores its own exclusion
   kIgnoreDuplicates,      // a block in two Hellos is not closed by its claimants
+  // Of the adapters (the simulator's and, in the product, agent/daemon):
+  kRelativeDeadline,  // the kernel's deadline counts from the write only
+  kNoRestartWait,     // a process joins at once after one that did not end cleanly
 };
 
 #ifdef SARU_PLANTS

@@ -40,7 +40,7 @@ void World::start_process(unsigned node) {
   config.expected_votes = settings_.nodes;
   m.process->state = State(config);
   Time wait = 0;
-  if (m.unclean_end) {
+  if (m.unclean_end && planted() != Plant::kNoRestartWait) {
     wait = std::max<Time>(0, *m.unclean_end + world_span(m, guarded(lease())) - now_);
   }
   m.unclean_end = now_;  // until a clean end says otherwise
@@ -187,7 +187,8 @@ void World::pump(unsigned node) {
   }
   if (!m.process) return;
   if (p.write || !p.todo.empty() || !p.own.empty() || !p.quorum.empty() || !p.cpg.empty()) {
-    pump_soon(node, between(1'000, 50'000));
+    // Now and then the kernel, or the scheduler, takes its time.
+    pump_soon(node, faults_ && chance(0.01) ? between(kMs, 30 * kMs) : between(1'000, 50'000));
   }
   schedule_wake(node);
 }
@@ -253,8 +254,15 @@ void World::write_kernel(unsigned node) {
   const auto [write, times] = *p.write;
   p.write.reset();
   const auto [deadline, span] = times;
+  if (faults_ && chance(0.001)) {
+    trace(node, "the kernel refuses a write");
+    p.own.push_back(
+        {{}, KernelDone{write.seq, false, m.kernel.owned, "No buffer space available"}});
+    return;
+  }
   if (write.deadline && span > 0) {
-    m.kernel = {write.owned, deadline, now_ + span};
+    const Time absolute = planted() == Plant::kRelativeDeadline ? now_ + span : deadline;
+    m.kernel = {write.owned, absolute, now_ + span};
   } else {
     m.kernel = KernelModel{};
   }

@@ -31,6 +31,8 @@ const std::vector<std::pair<std::string, Plant>>& plant_names() {
       {"release-before-ack", Plant::kReleaseBeforeAck},
       {"stay-when-excluded", Plant::kStayWhenExcluded},
       {"ignore-duplicates", Plant::kIgnoreDuplicates},
+      {"relative-deadline", Plant::kRelativeDeadline},
+      {"no-restart-wait", Plant::kNoRestartWait},
   };
   return names;
 }
