@@ -53,6 +53,14 @@ std::optional<IpAddress> IpAddress::parse(std::string_view text) {
   return std::nullopt;
 }
 
+std::optional<IpAddress> IpAddress::from_bytes(std::span<const std::uint8_t> bytes) {
+  if (bytes.size() != 4 && bytes.size() != 16) return std::nullopt;
+  IpAddress ip;
+  ip.v4_ = bytes.size() == 4;
+  std::copy(bytes.begin(), bytes.end(), ip.bytes_.begin());
+  return ip;
+}
+
 std::string IpAddress::text() const {
   char buffer[INET6_ADDRSTRLEN];
   inet_ntop(v4_ ? AF_INET : AF_INET6, bytes_.data(), buffer, sizeof buffer);

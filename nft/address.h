@@ -20,6 +20,9 @@ class IpAddress {
   // "192.168.20.40" or "fd09::1"; nullopt for anything else (no prefix length, no zone).
   static std::optional<IpAddress> parse(std::string_view text);
 
+  // 4 or 16 bytes in network byte order; nullopt for another number.
+  static std::optional<IpAddress> from_bytes(std::span<const std::uint8_t> bytes);
+
   bool is_v4() const { return v4_; }
   std::span<const std::uint8_t> bytes() const { return {bytes_.data(), v4_ ? 4U : 16U}; }
   unsigned max_prefix() const { return v4_ ? 32 : 128; }

@@ -26,14 +26,6 @@ using ChainPtr = std::unique_ptr<nftnl_chain, Free<nftnl_chain_free>>;
 using RulePtr = std::unique_ptr<nftnl_rule, Free<nftnl_rule_free>>;
 using ObjectPtr = std::unique_ptr<nftnl_obj, Free<nftnl_obj_free>>;
 
-// One buffer for all reading requests of this thread: they are short, and one is under way at a
-// time.
-Batch& scratch() {
-  thread_local Batch batch;
-  batch.clear();
-  return batch;
-}
-
 nlmsghdr* ask(Batch& batch, std::uint16_t type, std::uint16_t flags, std::uint32_t family,
               std::string doing) {
   nlmsghdr* message = batch.add(static_cast<std::uint16_t>(NFNL_SUBSYS_NFTABLES << 8 | type), flags,

@@ -118,6 +118,12 @@ nlmsghdr* Batch::add(std::uint16_t type, std::uint16_t flags, std::string doing)
 
 nlmsghdr* Batch::add_marker(std::uint16_t type) { return start(type, 0); }
 
+Batch& scratch() {
+  thread_local Batch batch;
+  batch.clear();
+  return batch;
+}
+
 Result<NetlinkSocket> NetlinkSocket::open(int bus) {
   NetlinkSocket socket;
   socket.socket_.reset(mnl_socket_open2(bus, SOCK_CLOEXEC));

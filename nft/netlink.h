@@ -33,6 +33,10 @@ struct Refusal {
   Error error() const;
 };
 
+inline tl::unexpected<Error> fail(const Refusal& refusal) {
+  return tl::unexpected<Error>(refusal.error());
+}
+
 // Requests that are sent in one datagram, each with an acknowledgement.
 class Batch {
  public:
@@ -62,6 +66,9 @@ class Batch {
   std::uint32_t sequence_ = 0;
   std::vector<Request> requests_;
 };
+
+// An empty batch for a reading request: those are short, and a thread has one under way at a time.
+Batch& scratch();
 
 class NetlinkSocket {
  public:

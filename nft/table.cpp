@@ -29,10 +29,6 @@ Nanos read_clock(clockid_t clock) {
   return std::chrono::seconds(now.tv_sec) + Nanos(now.tv_nsec);
 }
 
-tl::unexpected<Error> fail(const Refusal& refusal) {
-  return tl::unexpected<Error>(refusal.error());
-}
-
 std::string full_name(std::uint32_t family, std::uint16_t id) {
   return std::string(family == NFPROTO_INET ? "inet " : "netdev ") + table_name(id);
 }
@@ -104,11 +100,11 @@ Result<void> Table::Impl::put_deletions() {
     if (!state) return fail(state.error());
     if (!*state) continue;
     if ((*state)->owner != 0 && (*state)->owner != socket.port_id()) {
-      return nft::fail(ErrorKind::kConflict,
-                       "table " + full_name(family, config.id) + " belongs to " +
-                           process_of_port((*state)->owner) + ": cluster id " +
-                           std::to_string(config.id) +
-                           " is in use on this node; stop that process or choose another id");
+      return fail(ErrorKind::kConflict,
+                  "table " + full_name(family, config.id) + " belongs to " +
+                      process_of_port((*state)->owner) + ": cluster id " +
+                      std::to_string(config.id) +
+                      " is in use on this node; stop that process or choose another id");
     }
     put_delete_table(batch, family, table_name(config.id));
   }
@@ -192,10 +188,9 @@ void Table::Impl::put_changes(const Contents& contents) {
 Result<Held> Table::Impl::write(const BlockSet& owned, const std::optional<Instant>& deadline,
                                 bool anew) {
   if (owned.blocks() != 0 && owned.blocks() != config.blocks) {
-    return nft::fail(ErrorKind::kInvalid, "cluster id " + std::to_string(config.id) +
-                                              ": a table of " + std::to_string(config.blocks) +
-                                              " blocks cannot hold " +
-                                              std::to_string(owned.blocks()));
+    return fail(ErrorKind::kInvalid, "cluster id " + std::to_string(config.id) + ": a table of " +
+                                         std::to_string(config.blocks) + " blocks cannot hold " +
+                                         std::to_string(owned.blocks()));
   }
   for (int tries = 1;; ++tries) {
     batch.clear();
@@ -267,8 +262,13 @@ Result<void> Table::Impl::compare_table(std::uint32_t family, const TablePlan& p
   }
   if (((*state)->flags & NFT_TABLE_F_DORMANT) != 0)
     words.push_back(name + " is switched off (dormant)");
-  const auto found = read_table(socket, family, table_name(config.id));
+  auto found = read_table(socket, family, table_name(config.id));
   if (!found) return fail(found.error());
+  if (family == NFPROTO_NETDEV && if_nametoindex(config.link.c_str()) == 0) {
+    // Without the macvlan newer kernels keep its chain, older ones do not. Link says that it is
+    // gone.
+    std::erase_if(found->chains, [](const Chain& chain) { return chain.name == "link"; });
+  }
   const auto differences = compare(planned, *found);
   words.insert(words.end(), differences.begin(), differences.end());
   return {};
@@ -282,9 +282,8 @@ Table::~Table() = default;
 Result<Table> Table::open(TableConfig config, TableOptions options) {
   if (auto error = check(config)) return tl::unexpected<Error>(*error);
   if (if_nametoindex(config.nic.c_str()) == 0) {
-    return nft::fail(ErrorKind::kMissing,
-                     "there is no network interface \"" + config.nic +
-                         "\" on this node: give the one that the clients reach");
+    return fail(ErrorKind::kMissing, "there is no network interface \"" + config.nic +
+                                         "\" on this node: give the one that the clients reach");
   }
   auto socket = NetlinkSocket::open(NETLINK_NETFILTER);
   if (!socket) return tl::unexpected<Error>(socket.error());

@@ -28,8 +28,8 @@ struct Notice {
 
 class Watch {
  public:
-  // Changes made through `table` itself are not noticed; those of Link are not either while they
-  // only renew. Watch first, then Link::open: what happens between is noticed too.
+  // Changes made through `table` itself are not noticed, nor the renewals of Link. Open it after
+  // the link, then verify() both once: so nothing is missed that happened in between.
   static Result<Watch> open(const Table& table);
   Watch(Watch&&) noexcept;
   Watch& operator=(Watch&&) noexcept;

@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "nft/link.h"
+
+#include <net/if.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <set>
+#include <utility>
+
+#include "nft/announce.h"
+#include "nft/rtnl.h"
+#include "nft/sysctl.h"
+
+namespace saru::nft {
+namespace {
+
+Result<LinkState> must_find(NetlinkSocket& socket, const std::string& name) {
+  auto found = read_link(socket, name);
+  if (!found) return fail(found.error());
+  if (*found) return **found;
+  return fail(ErrorKind::kMissing, "there is no network interface \"" + name +
+                                       "\" on this node: give the one that the clients reach");
+}
+
+}  // namespace
+
+Result<Nic> find_nic(const std::string& name) {
+  auto socket = NetlinkSocket::open(NETLINK_ROUTE);
+  if (!socket) return tl::unexpected<Error>(socket.error());
+  auto found = must_find(*socket, name);
+  if (!found) return tl::unexpected<Error>(found.error());
+  if (!found->ethernet) {
+    return fail(ErrorKind::kInvalid, "network interface \"" + name +
+                                         "\" has no MAC address: a shared address needs an "
+                                         "Ethernet interface");
+  }
+  return Nic{found->name, found->index, found->mac, found->mtu, found->up, found->carrier};
+}
+
+struct Link::Impl {
+  Impl(const TableConfig& c, std::vector<ServiceAddress> a, NetlinkSocket s)
+      : config(c), addresses(std::move(a)), socket(std::move(s)) {
+    v4 = std::any_of(addresses.begin(), addresses.end(), [](auto& one) { return one.ip.is_v4(); });
+    v6 = std::any_of(addresses.begin(), addresses.end(), [](auto& one) { return !one.ip.is_v4(); });
+  }
+
+  TableConfig config;
+  std::vector<ServiceAddress> addresses;
+  NetlinkSocket socket;
+  bool v4 = false;
+  bool v6 = false;
+  unsigned nic = 0;
+  unsigned link = 0;  // 0: not there
+  Batch batch;
+  std::vector<Setting> settings;  // as open() left them
+  std::vector<std::string> warnings;
+
+  Result<void> check() const;
+  Result<LinkState> check_nic();
+  Result<void> delete_link();
+  Result<void> check_addresses();
+  Result<void> make(const LinkState& parent);
+  Result<void> set_settings();
+  Result<void> set_up();
+  Result<void> renew(std::chrono::seconds lifetime);
+  bool verify_link(std::vector<std::string>& words);
+  void verify_addresses(std::vector<std::string>& words);
+  void verify_settings(std::vector<std::string>& words) const;
+};
+
+Result<void> Link::Impl::check() const {
+  std::set<IpAddress> given;
+  for (const ServiceAddress& one : addresses) given.insert(one.ip);
+  const std::set<IpAddress> guarded(config.addresses.begin(), config.addresses.end());
+  if (given == guarded) return {};
+  return fail(ErrorKind::kInvalid,
+              "the addresses of " + config.link + " are not those that its table guards");
+}
+
+Result<LinkState> Link::Impl::check_nic() {
+  auto found = must_find(socket, config.nic);
+  if (!found) return found;
+  nic = found->index;
+  if (!found->up) {
+    return fail(ErrorKind::kMissing, "network interface \"" + config.nic +
+                                         "\" is down: set it up (ip link set " + config.nic +
+                                         " up) first");
+  }
+  if (found->mac != config.own_mac) {
+    return fail(ErrorKind::kConflict, "the MAC of " + config.nic + " is " + found->mac.text() +
+                                          " now, not " + config.own_mac.text() + ": start again");
+  }
+  return found;
+}
+
+// Of an earlier process, or ours.
+Result<void> Link::Impl::delete_link() {
+  const auto found = read_link(socket, config.link);
+  if (!found) return fail(found.error());
+  if (!*found) return {};
+  if ((*found)->kind != "macvlan") {
+    return fail(ErrorKind::kConflict,
+                "the name " + config.link + " is taken by an interface that is no macvlan (" +
+                    ((*found)->kind.empty() ? "a physical one" : (*found)->kind) +
+                    "): rename or delete it");
+  }
+  batch.clear();
+  put_delete_link(batch, (*found)->index, config.link);
+  const auto refusal = socket.execute(batch);
+  if (refusal && refusal->code != ENODEV) return fail(*refusal);
+  link = 0;
+  return {};
+}
+
+// None of the addresses is on another interface.
+Result<void> Link::Impl::check_addresses() {
+  const auto all = read_addresses(socket);
+  if (!all) return fail(all.error());
+  for (const AddressState& there : *all) {
+    for (const ServiceAddress& ours : addresses) {
+      if (there.ip != ours.ip) continue;
+      char name[IF_NAMESIZE] = "another";
+      if_indextoname(there.link, name);
+      return fail(ErrorKind::kConflict, "address " + ours.ip.text() + " is on " + name +
+                                            " of this node: a shared address must be on no "
+                                            "other interface; remove it there");
+    }
+  }
+  return {};
+}
+
+Result<void> Link::Impl::make(const LinkState& parent) {
+  batch.clear();
+  put_macvlan(batch, config.link, parent, config.shared_mac);
+  if (const auto refusal = socket.execute(batch)) {
+    Error error = refusal->error();
+    if (refusal->code == EBUSY) {
+      error.text +=
+          "; " + config.nic + " may be a port of a bridge or a bond: give that one instead";
+    } else if (refusal->code == EOPNOTSUPP) {
+      error.text += "; this kernel has no macvlan (CONFIG_MACVLAN)";
+    }
+    return tl::unexpected<Error>(error);
+  }
+  const auto made = read_link(socket, config.link);
+  if (!made) return fail(made.error());
+  if (!*made) return fail(ErrorKind::kFailed, config.link + " is gone as soon as it was made");
+  link = (*made)->index;
+  return {};
+}
+
+Result<void> Link::Impl::set_settings() {
+  settings = settings_of_link(config.link, v4, v6);
+  const auto nic_settings = settings_of_nic(config.nic, v4);
+  settings.insert(settings.end(), nic_settings.begin(), nic_settings.end());
+  for (const Setting& setting : settings) {
+    const auto before = read_setting(setting);
+    if (before == setting.value) continue;
+    if (auto done = write_setting(setting); !done) return done;
+    if (setting.link == config.nic) {
+      warnings.push_back(setting.name() + " was " + std::to_string(before.value_or(0)) +
+                         " and is " + std::to_string(setting.value) + " now: " + config.nic +
+                         " must not answer for shared addresses");
+    }
+  }
+  const auto obstacles_here = obstacles(v4);
+  warnings.insert(warnings.end(), obstacles_here.begin(), obstacles_here.end());
+  return {};
+}
+
+Result<void> Link::Impl::set_up() {
+  batch.clear();
+  put_link_up(batch, link, config.link);
+  const auto refusal = socket.execute(batch);
+  if (!refusal) return {};
+  Error error = refusal->error();
+  if (refusal->code == EADDRINUSE || refusal->code == EBUSY) {
+    error.text += "; MAC " + config.shared_mac.text() + " is in use on " + config.nic +
+                  " already: choose another shared MAC";
+  }
+  return tl::unexpected<Error>(error);
+}
+
+Result<void> Link::Impl::renew(std::chrono::seconds lifetime) {
+  if (lifetime.count() < 1 || lifetime.count() >= UINT32_MAX) {
+    return fail(ErrorKind::kInvalid,
+                "an address cannot live " + std::to_string(lifetime.count()) + " seconds");
+  }
+  batch.clear();
+  for (const ServiceAddress& address : addresses) put_address(batch, link, address.ip, lifetime);
+  for (const ServiceAddress& address : addresses) {
+    if (address.prefix != address.ip.max_prefix()) put_fallback_route(batch, link, address);
+  }
+  if (const auto refusal = socket.execute(batch)) return fail(*refusal);
+  return {};
+}
+
+// False when there is no link of ours, so that there is no use in looking at it.
+bool Link::Impl::verify_link(std::vector<std::string>& words) {
+  const auto below = read_link(socket, config.nic);
+  if (below && !*below) {
+    words.push_back("network interface " + config.nic + " is gone");
+  } else if (below && (*below)->mac != config.own_mac) {
+    words.push_back("the MAC of " + config.nic + " is " + (*below)->mac.text() + " now, not " +
+                    config.own_mac.text());
+  } else if (below && !(*below)->up) {
+    words.push_back("network interface " + config.nic + " is down");
+  }
+  const auto found = read_link(socket, config.link);
+  if (!found || !*found || (*found)->kind != "macvlan" || (*found)->index != link) {
+    words.push_back(!found    ? found.error().error().text
+                    : !*found ? "interface " + config.link + " is gone"
+                              : "interface " + config.link + " is not the one that we made");
+    return false;
+  }
+  const LinkState& is = **found;
+  if (is.parent != nic) words.push_back(config.link + " is not over " + config.nic);
+  if (is.mac != config.shared_mac) {
+    words.push_back(config.link + " has the MAC " + is.mac.text() + " instead of " +
+                    config.shared_mac.text());
+  }
+  if (!is.up) words.push_back(config.link + " is down");
+  return true;
+}
+
+void Link::Impl::verify_addresses(std::vector<std::string>& words) {
+  const auto all = read_addresses(socket);
+  if (!all) return words.push_back(all.error().error().text);
+  for (const ServiceAddress& ours : addresses) {
+    bool here = false;
+    for (const AddressState& there : *all) {
+      if (there.ip != ours.ip) continue;
+      if (there.link == link) {
+        here = true;
+        continue;
+      }
+      char name[IF_NAMESIZE] = "another";
+      if_indextoname(there.link, name);
+      words.push_back("address " + ours.ip.text() + " is also on " + name);
+    }
+    if (!here) words.push_back("address " + ours.ip.text() + " is not on " + config.link);
+  }
+}
+
+void Link::Impl::verify_settings(std::vector<std::string>& words) const {
+  for (const Setting& setting : settings) {
+    const auto now = read_setting(setting);
+    if (now == setting.value) continue;
+    words.push_back(setting.name() + " is " + (now ? std::to_string(*now) : "gone") +
+                    " instead of " + std::to_string(setting.value));
+  }
+  const auto obstacles_here = obstacles(v4);
+  words.insert(words.end(), obstacles_here.begin(), obstacles_here.end());
+}
+
+Link::Link(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Link::Link(Link&&) noexcept = default;
+Link& Link::operator=(Link&&) noexcept = default;
+Link::~Link() = default;
+
+Result<Link> Link::open(Table& gate, std::vector<ServiceAddress> addresses,
+                        std::chrono::seconds lifetime) {
+  auto socket = NetlinkSocket::open(NETLINK_ROUTE);
+  if (!socket) return tl::unexpected<Error>(socket.error());
+  auto impl = std::make_unique<Impl>(gate.config(), std::move(addresses), std::move(*socket));
+  const auto give_up = [&](const Error& error) {
+    if (impl->link != 0) (void)impl->delete_link();
+    return tl::unexpected<Error>(error);
+  };
+  if (auto done = impl->check(); !done) return give_up(done.error());
+  const auto parent = impl->check_nic();
+  if (!parent) return give_up(parent.error());
+  if (auto done = impl->delete_link(); !done) return give_up(done.error());
+  if (auto done = impl->check_addresses(); !done) return give_up(done.error());
+  if (auto done = impl->make(*parent); !done) return give_up(done.error());
+  // The gate: the addresses' table stands, and the shared MAC cannot leave.
+  if (auto stands = gate.read(); !stands) return give_up(stands.error());
+  if (auto done = gate.guard_link(); !done) return give_up(done.error());
+  if (auto done = impl->set_settings(); !done) return give_up(done.error());
+  if (auto done = impl->set_up(); !done) return give_up(done.error());
+  if (auto done = impl->renew(lifetime); !done) return give_up(done.error());
+  return Link(std::move(impl));
+}
+
+Result<void> Link::renew(std::chrono::seconds lifetime) { return impl_->renew(lifetime); }
+
+Result<void> Link::announce() {
+  const Announcement who{impl_->nic, impl_->config.own_mac, impl_->config.shared_mac};
+  return send_announcement(who, impl_->config.addresses);
+}
+
+Result<std::vector<std::string>> Link::verify() {
+  std::vector<std::string> words;
+  if (!impl_->verify_link(words)) return words;
+  impl_->verify_addresses(words);
+  impl_->verify_settings(words);
+  return words;
+}
+
+const std::vector<std::string>& Link::warnings() const { return impl_->warnings; }
+
+Result<bool> Link::carrier() {
+  const auto found = must_find(impl_->socket, impl_->config.nic);
+  if (!found) return tl::unexpected<Error>(found.error());
+  return found->up && found->carrier;
+}
+
+Result<void> Link::remove() { return impl_->delete_link(); }
+
+}  // namespace saru::nft

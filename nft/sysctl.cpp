@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "nft/sysctl.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+
+namespace saru::nft {
+namespace {
+
+std::string path_of(const Setting& setting) {
+  return "/proc/sys/net/" + setting.family + "/conf/" + setting.link + "/" + setting.key;
+}
+
+long for_all(const char* key) { return read_setting({"ipv4", "all", key, 0}).value_or(0); }
+
+// The kernel uses the larger one of `all` and the interface's own value.
+std::vector<Setting> arp_settings(const std::string& link) {
+  return {{"ipv4", link, "arp_ignore", 1}, {"ipv4", link, "arp_announce", 2}};
+}
+
+}  // namespace
+
+std::string Setting::name() const { return "net." + family + ".conf." + link + "." + key; }
+
+std::optional<long> read_setting(const Setting& setting) {
+  const int fd = open(path_of(setting).c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return std::nullopt;
+  char text[32] = {};
+  const ssize_t got = read(fd, text, sizeof text - 1);
+  close(fd);
+  if (got <= 0) return std::nullopt;
+  return std::strtol(text, nullptr, 10);
+}
+
+Result<void> write_setting(const Setting& setting) {
+  const std::string text = std::to_string(setting.value);
+  const int fd = open(path_of(setting).c_str(), O_WRONLY | O_CLOEXEC);
+  const bool written =
+      fd >= 0 && write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size());
+  const int code = errno;
+  if (fd >= 0) close(fd);
+  if (written) return {};
+  return fail(code == EACCES || code == EPERM || code == EROFS ? ErrorKind::kNotPermitted
+                                                               : ErrorKind::kFailed,
+              "cannot set " + setting.name() + " to " + text + ": " + std::strerror(code));
+}
+
+std::vector<Setting> settings_of_link(const std::string& link, bool v4, bool v6) {
+  std::vector<Setting> all;
+  if (v4) {
+    all = arp_settings(link);
+    // Packets come in here and answers may leave elsewhere. The larger one of `all` and this
+    // counts, and 2 (loose) is larger than 1 (strict), under which nothing would come in.
+    all.push_back({"ipv4", link, "rp_filter", for_all("rp_filter") == 0 ? 0 : 2});
+  }
+  if (read_setting({"ipv6", link, "disable_ipv6", 0})) {
+    all.push_back({"ipv6", link, "disable_ipv6", v6 ? 0 : 1});
+    if (v6) {
+      all.push_back({"ipv6", link, "addr_gen_mode", 1});  // no link-local address of its own
+      all.push_back({"ipv6", link, "accept_dad", 0});
+      all.push_back({"ipv6", link, "dad_transmits", 0});
+      all.push_back({"ipv6", link, "accept_ra", 0});
+      all.push_back({"ipv6", link, "autoconf", 0});
+    }
+  }
+  return all;
+}
+
+std::vector<Setting> settings_of_nic(const std::string& nic, bool v4) {
+  // Otherwise the NIC too answers ARP requests for the shared address, with its own MAC: it would
+  // draw all clients to this node.
+  if (!v4) return {};
+  std::vector<Setting> all = arp_settings(nic);
+  for (Setting& setting : all) {
+    setting.value = std::max(setting.value, read_setting(setting).value_or(0));
+  }
+  return all;
+}
+
+std::vector<std::string> obstacles(bool v4) {
+  std::vector<std::string> words;
+  if (!v4) return words;
+  if (for_all("arp_ignore") > 1) {
+    words.push_back("net.ipv4.conf.all.arp_ignore is " + std::to_string(for_all("arp_ignore")) +
+                    ": this node does not answer ARP for the shared addresses; set it to 0 or 1");
+  }
+  if (for_all("arp_filter") != 0) {
+    words.push_back(
+        "net.ipv4.conf.all.arp_filter is 1: this node may not answer ARP for the shared addresses; "
+        "set it to 0");
+  }
+  return words;
+}
+
+}  // namespace saru::nft

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Kernel settings of network interfaces, /proc/sys/net.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "nft/result.h"
+
+namespace saru::nft {
+
+// "ipv4", "eth0", "arp_ignore": /proc/sys/net/ipv4/conf/eth0/arp_ignore, also for names with dots.
+struct Setting {
+  std::string family;
+  std::string link;
+  std::string key;
+  long value = 0;
+
+  std::string name() const;  // "net.ipv4.conf.eth0.arp_ignore"
+};
+
+// nullopt when there is no such setting.
+std::optional<long> read_setting(const Setting& setting);
+Result<void> write_setting(const Setting& setting);
+
+// What the macvlan and the NIC need so that the neighbours learn the shared MAC for a shared
+// address, and nothing else. Reads the settings for all interfaces, with which the kernel combines
+// them.
+std::vector<Setting> settings_of_link(const std::string& link, bool v4, bool v6);
+std::vector<Setting> settings_of_nic(const std::string& nic, bool v4);
+
+// Settings for all interfaces that stand in the way, as sentences.
+std::vector<std::string> obstacles(bool v4);
+
+}  // namespace saru::nft
