@@ -38,6 +38,10 @@ class Watch {
   int fd() const;              // readable when there is something to read()
   std::vector<Notice> read();  // never blocks; often empty, as most news is not about us
 
+  // Forgets what is waiting and takes the present state as the right one: after our own repair of
+  // the link. Then verify() once.
+  Result<void> resync();
+
  private:
   struct Impl;
   explicit Watch(std::unique_ptr<Impl> impl);
