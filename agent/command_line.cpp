@@ -29,8 +29,9 @@ constexpr Described kValues[] = {
 
 constexpr Described kFlags[] = {
     {"foreground", "", "stay in the foreground and log to stderr too"},
-    {"validate", "", "only check the options and this node; change nothing"},
-    {"cleanup", "", "only remove what a dead sarud left in the kernel; needs id and nic"},
+    {"validate", "", "only check the options; change nothing"},
+    {"validate-node", "", "only check the options and this node; change nothing"},
+    {"cleanup", "", "only remove what a dead sarud left in the kernel; needs only --id"},
 };
 
 }  // namespace

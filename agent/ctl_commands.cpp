@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <charconv>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
@@ -60,6 +61,29 @@ tl::expected<bool, Failure> wait_until(const CtlOptions& options,
     if (Clock::now() >= deadline) return false;
     std::this_thread::sleep_for(kPoll);
   }
+}
+
+// Who runs with this id, for this resource; kNotRunning when nobody does.
+tl::expected<LockHolder, Failure> holder_of(const CtlOptions& options, std::uint16_t id,
+                                            const RunFiles& files) {
+  const auto holder = lock_holder(files);
+  if (!holder) return holder;
+  const bool ours = options.label.empty() || holder->label == options.label;
+  if (holder->pid != 0 && ours) return holder;
+  return fail(ExitCode::kNotRunning, "no sarud with id " + std::to_string(id) +
+                                         (ours ? "" : " of the resource " + options.label) +
+                                         " runs on this node");
+}
+
+bool wait_for_end(const RunFiles& files) {
+  constexpr std::chrono::seconds kLimit{3};
+  const auto deadline = Clock::now() + kLimit;
+  while (Clock::now() < deadline) {
+    const auto holder = lock_holder(files);
+    if (holder && holder->pid == 0) return true;
+    std::this_thread::sleep_for(milliseconds(10));
+  }
+  return false;
 }
 
 CtlResult end_with(const Answer& answer) {
@@ -159,35 +183,31 @@ CtlResult ctl_weight(const CtlOptions& options) {
 }
 
 CtlResult ctl_stop(const CtlOptions& options) {
-  const auto status = status_of(options);
-  if (!status) return tl::unexpected(status.error());
-  const auto id = status->at("id").get<std::uint16_t>();
-  const auto answer = ask(id, {{"command", "stop"}}, options.timeout);
-  if (!answer) return tl::unexpected(answer.error());
-  const auto files = RunFiles::of(id);
+  const auto id = choose_id(options.id);
+  if (!id) return tl::unexpected(id.error());
+  const auto files = RunFiles::of(*id);
   if (!files) return tl::unexpected(files.error());
-  const auto deadline = Clock::now() + options.timeout;
-  while (Clock::now() < deadline) {
-    const auto holder = lock_holder(*files);
-    if (!holder) return tl::unexpected(holder.error());
-    if (holder->pid == 0) return ExitCode::kOk;
-    std::this_thread::sleep_for(milliseconds(10));
+  const auto holder = holder_of(options, *id, *files);
+  if (!holder) return tl::unexpected(holder.error());
+  const auto answer = ask(*id, {{"command", "stop"}}, options.timeout);
+  if (answer && wait_for_end(*files)) return ExitCode::kOk;
+  const Failure failure =
+      answer ? Failure{ExitCode::kFailed, "sarud took the address away, but does not end"}
+             : answer.error();
+  if (!options.force) return tl::unexpected(failure);
+  kill(holder->pid, SIGKILL);
+  if (wait_for_end(*files)) {
+    return fail(ExitCode::kFailed, failure.sentence + "; killed it");
   }
-  return fail(ExitCode::kFailed, "sarud has removed everything, but its process does not end");
+  return fail(ExitCode::kFailed, failure.sentence + ", and cannot be killed");
 }
 
 CtlResult ctl_monitor(const CtlOptions& options) {
   const std::uint16_t id = options.id.value_or(1);
   const auto files = RunFiles::of(id);
   if (!files) return tl::unexpected(files.error());
-  const auto holder = lock_holder(*files);
+  const auto holder = holder_of(options, id, *files);
   if (!holder) return tl::unexpected(holder.error());
-  const bool ours = options.label.empty() || holder->label == options.label;
-  if (holder->pid == 0 || !ours) {
-    return fail(ExitCode::kNotRunning, "no sarud with id " + std::to_string(id) +
-                                           (ours ? "" : " of the resource " + options.label) +
-                                           " runs on this node");
-  }
   const auto answer = ask(id, {{"command", "verify"}}, kSlowAnswer);
   if (!answer) {
     return fail(ExitCode::kFailed, "sarud (pid " + std::to_string(holder->pid) +

@@ -17,6 +17,7 @@ struct CtlOptions {
   std::string label;  // only a sarud of this resource will do; another one counts as not running
   std::chrono::seconds timeout{10};
   bool json = false;
+  bool force = false;  // stop: kill a sarud that does not end in time
   std::string address;
   std::string protocol;
   std::string weight;

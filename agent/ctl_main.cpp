@@ -33,6 +33,8 @@ constexpr Command kCommands[] = {
 void add_arguments(CLI::App& command, const std::string& name, CtlOptions& options) {
   if (name == "status" || name == "check") {
     command.add_flag("--json", options.json, "print JSON instead of text");
+  } else if (name == "stop") {
+    command.add_flag("--force", options.force, "kill a sarud that does not end in time");
   } else if (name == "owner") {
     command.add_option("address", options.address, "client ADDR[:PORT]; IPv6 as [ADDR]:PORT")
         ->required();

@@ -114,8 +114,11 @@ tl::expected<Fencing, Failure> parse_fencing(const string& word) {
   return refuse("fencing \"" + word + "\" is unknown; use auto or ignore");
 }
 
-// What only serving needs: cleaning up after a dead daemon goes by the id and the interface.
+// What only serving needs: cleaning up after a dead daemon goes by the id.
 tl::expected<Options, Failure> validate_service(Options options, const RawOptions& raw) {
+  auto nic = parse_nic(get(raw, "nic", ""));
+  if (!nic) return tl::unexpected(nic.error());
+  options.nic = *nic;
   auto addresses = parse_addresses(get(raw, "ip", ""));
   if (!addresses) return tl::unexpected(addresses.error());
   options.addresses = *addresses;
@@ -160,9 +163,6 @@ tl::expected<Options, Failure> validate(const RawOptions& raw) {
   auto id = get_number(raw, "id", 1, 1, 0xffff);
   if (!id) return tl::unexpected(id.error());
   options.id = static_cast<std::uint16_t>(*id);
-  auto nic = parse_nic(get(raw, "nic", ""));
-  if (!nic) return tl::unexpected(nic.error());
-  options.nic = *nic;
   auto level = parse_log_level(get(raw, "log-level", "notice"));
   if (!level) return tl::unexpected(level.error());
   options.log_level = *level;
@@ -173,6 +173,7 @@ tl::expected<Options, Failure> validate(const RawOptions& raw) {
     return options;
   }
   if (raw.count("validate") != 0) options.task = Task::kValidate;
+  if (raw.count("validate-node") != 0) options.task = Task::kValidateNode;
   return validate_service(std::move(options), raw);
 }
 

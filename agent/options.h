@@ -25,7 +25,7 @@ enum class Fencing {
 };
 
 // What this run of sarud is for.
-enum class Task { kServe, kValidate, kCleanup };
+enum class Task { kServe, kValidate, kValidateNode, kCleanup };
 
 struct Options {
   Task task = Task::kServe;

@@ -2,6 +2,7 @@
 #include "agent/process.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -69,6 +70,12 @@ void leave_the_terminal() {
 
 std::vector<std::string> protect_process() {
   std::vector<std::string> refused;
+  // Locked memory counts whole: a thread's stack need not be 8 MiB of it.
+  pthread_attr_t small;
+  pthread_attr_init(&small);
+  pthread_attr_setstacksize(&small, 256 * 1024);
+  pthread_setattr_default_np(&small);
+  pthread_attr_destroy(&small);
   if (mlockall(MCL_CURRENT | MCL_FUTURE) != 0) refused.push_back(because("memory is not locked"));
   sched_param priority = {};
   priority.sched_priority = sched_get_priority_max(SCHED_RR) - 1;
@@ -100,7 +107,10 @@ tl::expected<Readiness, Failure> Readiness::daemonize() {
     close(ends[1]);
     _exit(wait_for_child(ends[0], child));
   }
-  close(ends[0]);
+  // Whatever else was open belongs to whoever started us, who may wait for it to be closed.
+  if (ends[1] != 3) dup3(ends[1], 3, O_CLOEXEC);
+  ends[1] = 3;
+  close_range(4, ~0U, 0);
   leave_the_terminal();
   Readiness readiness;
   readiness.fd_ = ends[1];

@@ -50,7 +50,7 @@ string draw_grid(const std::vector<Drawn>& cells, bool colour) {
   string text;
   for (std::size_t block = 0; block < cells.size(); ++block) {
     if (block % kBlocksPerRow == 0) {
-      char label[16];
+      char label[32];
       std::snprintf(label, sizeof label, "%s%5zu  ", block == 0 ? "" : "\n", block);
       text += label;
     } else if (block % kBlocksPerGroup == 0) {
