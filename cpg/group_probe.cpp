@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // A member of a group that decides nothing: it prints what its adapters give it, one line per
 // event, and does what it reads on standard input. For tests, and for looking at a cluster.
-//   group_probe [CLUSTER_ID]      Lines in: send COUNT BLOCKS | storm COUNT | stall MS | rejoin |
-//                                 leave | agree | facts | counters | quit
+//   group_probe [CLUSTER_ID]
+// Reads: send N      N beats               storm N   N of the longest messages, 12 KiB each
+//        rejoin, leave, join               agree     to corosync's shutdown
+//        guard MS    from now on leave and join again after a pause of its own longer than that
+//        facts, counters, quit
 #include <fcntl.h>
-#include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -83,7 +85,14 @@ class Probe {
     std::fflush(stdout);
   }
 
-  void before_dispatch() { ++dispatches_; }
+  void before_dispatch() {
+    ++dispatches_;
+    const Nanos at = now();
+    const Nanos gap = at - std::exchange(seen_, at);
+    if (guard_ == Nanos(0) || gap < guard_) return;
+    say("paused");
+    group_.rejoin();
+  }
 
   void on(const Joined& joined) {
     say("joined " + show(joined.me.process) + " nonce " + std::to_string(joined.me.nonce));
@@ -106,8 +115,8 @@ class Probe {
     std::string what = "other";
     if (const auto* beat = std::get_if<Beat>(&e.message.body))
       what = "beat " + std::to_string(beat->n);
-    if (const auto* released = std::get_if<Released>(&e.message.body)) {
-      what = "released " + std::to_string(released->flow_sequence);
+    if (const auto* hello = std::get_if<Hello>(&e.message.body)) {
+      what = "hello " + std::to_string(hello->config_generation);
     }
     say("message " + show(e.from) + " " + what);
   }
@@ -122,12 +131,27 @@ class Probe {
     if (!sent) say("refused " + sent.error().text);
   }
 
+  static Hello longest_hello(std::uint64_t number) {
+    Hello hello;
+    hello.config_generation = number;
+    hello.held = BlockSet(kMaxBlocks);
+    hello.lingering = BlockSet(kMaxBlocks);
+    for (std::uint32_t n = 1; n <= kMaxDropped; ++n) {
+      const MemberId gone{.process = {.node = NodeId{n}, .pid = 1}, .nonce = number};
+      hello.dropped.push_back(gone);
+      hello.departed.push_back({.member = gone, .remaining = {}});
+      if (n <= kMaxMembers) hello.group.push_back(gone.process);
+    }
+    return hello;
+  }
+
   // The loop must come round every kTick; the longest gap tells whether anything blocked it.
   void tick() {
     const Nanos at = now();
     longest_gap_ = std::max(longest_gap_, at - last_tick_);
     last_tick_ = at;
     tick_.start(kTick);
+    before_dispatch();
   }
 
   void read_input() {
@@ -152,14 +176,11 @@ class Probe {
       for (; count > 0; --count)
         send(Beat{.n = ++number_, .lease = {}, .t_send = now(), .reports = {}});
     } else if (word == "storm") {
-      // Released is never replaced in the queue, and of the largest size.
       rest >> count;
-      for (; count > 0; --count) {
-        send(Released{.blocks = BlockSet(kMaxBlocks), .flow_sequence = ++number_});
-      }
-    } else if (word == "stall") {
+      for (; count > 0; --count) send(longest_hello(++number_));
+    } else if (word == "guard") {
       rest >> count;
-      usleep(static_cast<useconds_t>(count * 1000));
+      guard_ = std::chrono::milliseconds(count);
     } else if (word == "rejoin") {
       group_.rejoin();
     } else if (word == "leave") {
@@ -219,6 +240,8 @@ class Probe {
   std::string typed_;
   std::uint64_t number_ = 0;
   std::uint64_t dispatches_ = 0;
+  Nanos guard_{0};
+  Nanos seen_ = now();
   Nanos last_tick_{0};
   Nanos longest_gap_{0};
 };
