@@ -24,6 +24,7 @@ constexpr Described kValues[] = {
     {"lease-ms", "MS", "how long a node may go on unheard (default: 1.25 x (token + consensus))"},
     {"fencing", "auto|ignore", "ignore: serve although two quorate halves are possible (auto)"},
     {"label", "NAME", "name of the cluster resource, for messages and saructl --label"},
+    {"log-file", "FILE", "append to this file too, besides the system log"},
     {"log-level", "LEVEL", "error, warning, notice, info or debug (notice)"},
 };
 

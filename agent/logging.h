@@ -9,7 +9,8 @@
 
 namespace saru {
 
-void open_log(std::uint16_t id, bool to_stderr, LogLevel threshold);
+// `file`: appended to as well, unless empty.
+void open_log(std::uint16_t id, bool to_stderr, const std::string& file, LogLevel threshold);
 void close_log();
 void write_log(LogLevel level, const std::string& text);
 

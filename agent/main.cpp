@@ -203,7 +203,7 @@ tl::expected<ExitCode, Failure> run_task(const Options& options) {
     auto background = Readiness::daemonize();
     if (!background) return tl::unexpected(background.error());
     Readiness pipe = std::move(*background);
-    open_log(options.id, false, options.log_level);
+    open_log(options.id, false, options.log_file, options.log_level);
     auto code = serve(options, pipe);
     if (!code) {
       write_log(LogLevel::kError, code.error().sentence);
@@ -214,7 +214,7 @@ tl::expected<ExitCode, Failure> run_task(const Options& options) {
     close_log();
     return code;
   }
-  open_log(options.id, true, options.log_level);
+  open_log(options.id, true, options.log_file, options.log_level);
   auto code = serve(options, readiness);
   if (!code) write_log(LogLevel::kError, code.error().sentence);
   close_log();

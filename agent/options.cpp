@@ -166,6 +166,7 @@ tl::expected<Options, Failure> validate(const RawOptions& raw) {
   auto level = parse_log_level(get(raw, "log-level", "notice"));
   if (!level) return tl::unexpected(level.error());
   options.log_level = *level;
+  options.log_file = get(raw, "log-file", "");
   options.label = get(raw, "label", "");
   options.foreground = raw.count("foreground") != 0;
   if (raw.count("cleanup") != 0) {

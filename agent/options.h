@@ -42,6 +42,7 @@ struct Options {
   Fencing fencing = Fencing::kNotNeeded;
   std::string label;
   bool foreground = false;
+  std::string log_file;  // besides syslog; empty: none
   LogLevel log_level = LogLevel::kNotice;
 };
 
