@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Table, Link and Watch for the kernel tests: one command per line on standard input, one JSON
+// object per answer on standard output. Run it in the network namespace of a node.
+#include <poll.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <charconv>
+#include <iostream>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "nft/cleanup.h"
+#include "nft/link.h"
+#include "nft/table.h"
+#include "nft/watch.h"
+
+namespace {
+
+using nlohmann::json;
+using namespace saru;
+using namespace saru::nft;
+
+json error_of(const Error& error) {
+  return {{"error", error.text}, {"kind", static_cast<int>(error.kind)}};
+}
+
+json held_of(const Held& held) {
+  json answer{
+      {"owned", held.owned.to_ranges()}, {"count", held.owned.size()}, {"strange", held.strange}};
+  answer["lease_ms"] = held.lease_left ? json(held.lease_left->count() / 1'000'000) : json(nullptr);
+  return answer;
+}
+
+template <class T>
+json answer_of(const Result<T>& result) {
+  if (!result) return error_of(result.error());
+  if constexpr (std::is_void_v<T>) {
+    return {{"ok", true}};
+  } else if constexpr (std::is_same_v<T, Held>) {
+    return held_of(*result);
+  } else {
+    return {{"value", *result}};
+  }
+}
+
+// "all", "none", "even", "odd", or "0-3,7".
+BlockSet parse_blocks(const std::string& text, unsigned blocks) {
+  BlockSet set(blocks);
+  if (text == "all") set.fill();
+  if (text == "even" || text == "odd") {
+    for (unsigned b = text == "odd"; b < blocks; b += 2)
+      set.insert(BlockId{static_cast<std::uint16_t>(b)});
+  }
+  std::istringstream ranges(text);
+  for (std::string range; std::getline(ranges, range, ',');) {
+    unsigned first = 0;
+    unsigned last = 0;
+    const int got = std::sscanf(range.c_str(), "%u-%u", &first, &last);
+    if (got < 1) continue;
+    for (unsigned b = first; b <= (got == 2 ? last : first); ++b) {
+      set.insert(BlockId{static_cast<std::uint16_t>(b)});
+    }
+  }
+  return set;
+}
+
+struct Driver {
+  TableConfig config;
+  std::vector<ServiceAddress> addresses;
+  TableOptions options;
+  std::optional<Table> table;
+  std::optional<Link> link;
+  std::optional<Watch> watch;
+  Nanos realtime_skew{0};
+  bool stop_before_write = false;
+
+  json open_table();
+  json write(std::istream& words, bool anew);
+  json wait_for_news(int timeout_ms);
+  json obey(const std::string& command, std::istream& words);
+};
+
+json Driver::open_table() {
+  const auto nic = find_nic(config.nic);
+  if (!nic) return error_of(nic.error());
+  config.own_mac = nic->mac;
+  options.clocks = Clocks::system();
+  options.clocks.realtime = [this, real = options.clocks.realtime] {
+    return real() + realtime_skew;
+  };
+  options.clocks.before_write = [this] {
+    if (std::exchange(stop_before_write, false)) kill(getpid(), SIGSTOP);
+  };
+  auto opened = Table::open(config, options);
+  if (!opened) return error_of(opened.error());
+  table.emplace(std::move(*opened));
+  return {
+      {"protection", table->protection() == Protection::kOwnerPersist ? "owner persist" : "none"},
+      {"defragments", table->defragments()},
+      {"own_mac", config.own_mac.text()},
+      {"shared_mac", config.shared_mac.text()}};
+}
+
+// BLOCKS [LEASE_MS]; the answer has the deadline on CLOCK_REALTIME as the test can see it.
+json Driver::write(std::istream& words, bool anew) {
+  std::string blocks;
+  long lease_ms = -1;
+  words >> blocks >> lease_ms;
+  std::optional<Instant> deadline;
+  const Clocks clocks = Clocks::system();
+  const Nanos begin = clocks.realtime();
+  if (lease_ms >= 0) deadline = clocks.now() + std::chrono::milliseconds(lease_ms);
+  const BlockSet owned = parse_blocks(blocks, config.blocks);
+  json answer = answer_of(anew ? table->rebuild(owned, deadline) : table->apply(owned, deadline));
+  answer["deadline_ns"] = (begin + std::chrono::milliseconds(std::max(0L, lease_ms))).count();
+  answer["took_us"] = (clocks.realtime() - begin).count() / 1000;
+  return answer;
+}
+
+json Driver::wait_for_news(int timeout_ms) {
+  static const char* const kNames[] = {"table",        "link",         "address",
+                                       "carrier lost", "carrier back", "overrun"};
+  json news = json::array();
+  pollfd poller{watch->fd(), POLLIN, 0};
+  const Nanos end = Clocks::system().boottime() + std::chrono::milliseconds(timeout_ms);
+  while (news.empty()) {
+    const auto left =
+        std::chrono::duration_cast<std::chrono::milliseconds>(end - Clocks::system().boottime());
+    if (left.count() <= 0 || poll(&poller, 1, static_cast<int>(left.count())) <= 0) break;
+    for (const Notice& notice : watch->read()) {
+      news.push_back({{"what", kNames[static_cast<int>(notice.what)]}, {"text", notice.text}});
+    }
+  }
+  return {{"news", news}, {"at_ns", Clocks::system().realtime().count()}};
+}
+
+json Driver::obey(const std::string& command, std::istream& words) {
+  long number = 0;
+  if (command == "open") return open_table();
+  if (command == "apply") return write(words, false);
+  if (command == "rebuild") return write(words, true);
+  if (command == "read") return answer_of(table->read());
+  if (command == "verify") return answer_of(table->verify());
+  if (command == "remove") return answer_of(table->remove());
+  if (command == "link" && words >> number) {
+    auto made = Link::open(*table, addresses, std::chrono::seconds(number));
+    if (!made) return error_of(made.error());
+    link.emplace(std::move(*made));
+    return {{"warnings", link->warnings()}};
+  }
+  if (command == "renew" && words >> number)
+    return answer_of(link->renew(std::chrono::seconds(number)));
+  if (command == "announce") return answer_of(link->announce());
+  if (command == "verify-link") return answer_of(link->verify());
+  if (command == "carrier") return answer_of(link->carrier());
+  if (command == "remove-link") return answer_of(link->remove());
+  if (command == "watch") {
+    auto opened = Watch::open(*table);
+    if (!opened) return error_of(opened.error());
+    watch.emplace(std::move(*opened));
+    return {{"ok", true}};
+  }
+  if (command == "news" && words >> number) return wait_for_news(static_cast<int>(number));
+  if (command == "resync") return answer_of(watch->resync());
+  if (command == "cleanup") return answer_of(cleanup(config.id));
+  if (command == "stop-before-write") return {{"ok", stop_before_write = true}};
+  if (command == "skew-realtime" && words >> number) {
+    realtime_skew = std::chrono::milliseconds(number);
+    return {{"ok", true}};
+  }
+  if (command == "counters") {
+    const auto counters = table->counters();
+    if (!counters) return error_of(counters.error());
+    return {{"accepted", counters->accepted.packets},
+            {"foreign", counters->foreign.packets},
+            {"late", counters->late.packets}};
+  }
+  return {{"error", "unknown command " + command}};
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Driver driver;
+  bool plain = false;
+  std::vector<std::string> texts;
+  std::string mac;
+  CLI::App app("Table, Link and Watch of the nft room, by hand");
+  app.add_option("--id", driver.config.id)->default_val(1);
+  app.add_option("--nic", driver.config.nic)->default_val("e0");
+  app.add_option("--blocks", driver.config.blocks)->default_val(512);
+  app.add_option("--node", driver.config.node_name)->default_val("n1");
+  app.add_option("--mac", mac, "the shared MAC");
+  app.add_option("--address", texts, "shared address, repeatable");
+  app.add_flag("--plain", plain, "do not ask the kernel to protect the tables");
+  CLI11_PARSE(app, argc, argv);
+  for (const std::string& text : texts) {
+    const auto address = ServiceAddress::parse(text);
+    if (!address) {
+      std::cout << error_of(address.error()) << std::endl;
+      return 1;
+    }
+    driver.addresses.push_back(*address);
+    driver.config.addresses.push_back(address->ip);
+  }
+  driver.config.link = link_name(driver.config.id);
+  driver.config.shared_mac = mac.empty() ? derived_shared_mac(driver.config.id)
+                                         : MacAddress::parse(mac).value_or(MacAddress{});
+  driver.options.owner = !plain;
+  for (std::string line; std::getline(std::cin, line);) {
+    std::istringstream words(line);
+    std::string command;
+    words >> command;
+    std::cout << driver.obey(command, words) << std::endl;
+  }
+  return 0;
+}
