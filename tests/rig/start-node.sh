@@ -2,8 +2,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Starts the cluster software of a booted node: start-node.sh yes|no (with Pacemaker).
 ulimit -c 0
-corosync -f </dev/null >/var/log/corosync.out 2>&1 &
-corosync=$!
+corosync=$(pidof corosync)
+if [ -z "$corosync" ]; then
+  corosync -f </dev/null >/var/log/corosync.out 2>&1 &
+  corosync=$!
+fi
 [ "$1" = yes ] || exit 0
 tries=0
 until corosync-cfgtool -s >/dev/null 2>&1; do

@@ -82,7 +82,7 @@ def add_up(up):
                     help="where sarud and saructl are built ($SARU_BIN, or build/agent)")
     up.add_argument("--ocf", metavar="DIR", help="resource agents ocf:saru:* ($SARU_OCF, or ocf)")
     up.add_argument("--timeout", type=float, metavar="S",
-                    help="seconds until all must be online (30 + 3 per node)")
+                    help="seconds until all must be online (30 + 5 per node)")
     up.add_argument("--json", action="store_true", help="print the status at the end, for tools")
 
 

@@ -10,6 +10,9 @@ import xml.etree.ElementTree
 from riglib import machine, switch
 from riglib.state import Deadline, RigError
 
+# From here on, real-time Corosyncs would leave no time to Pacemaker on a machine with few cores.
+CROWD = 10
+
 # knet_ping_timeout: its default, token / 2, makes links flap on a loaded machine; Totem's own token
 # still notices a dead node after token + consensus.
 COROSYNC_CONF = """\
@@ -24,7 +27,7 @@ totem {{
   token_coefficient: 0
 {consensus}  interface {{
     linknumber: 0
-    knet_ping_interval: 100
+    knet_ping_interval: {ping}
     knet_ping_timeout: 10000
     knet_pong_count: 2
   }}
@@ -90,9 +93,11 @@ def corosync_conf(config):
         nodes += (f"  node {{\n    ring0_addr: {switch.NODE_NET}.{k}\n"
                   f"    name: n{k}\n    nodeid: {k}\n  }}\n")
     encrypted = config["crypto"] != "none"
+    # Pings grow with the square of the nodes; nothing but the first link-up waits for them.
+    ping = 100 if config["nodes"] <= CROWD else 1000
     return COROSYNC_CONF.format(
         name=config["name"], cipher=config["crypto"], hash="sha256" if encrypted else "none",
-        token=config["token"], nodes=nodes, sched_rr="yes" if config["real_time"] else "no",
+        token=config["token"], ping=ping, nodes=nodes, sched_rr="yes" if config["real_time"] else "no",
         consensus=f"  consensus: {config['consensus']}\n" if config["consensus"] else "",
         two_node="  two_node: 1\n" if config["two_node"] else "")
 
@@ -251,32 +256,43 @@ def wait_until(rig, seconds, awaited, problem):
 
 
 def membership_problem(rig, expected_in, expected_out, watchers):
-    """Why the watchers do not all see these nodes in, or out; None when they do."""
-    said = views(rig, watchers)
-    for name in watchers:
-        if name not in said:
-            return f"{name} does not answer"
-        ids = {f"n{k}" for k in said[name]["members"]}
-        online = set(said[name]["online"])
-        for other in expected_in:
-            if other not in ids:
-                return f"Corosync on {name} has members {' '.join(sorted(ids)) or 'none'}"
-            if other not in online:
-                return f"Pacemaker on {name} has online {' '.join(sorted(online)) or 'none'}"
-        for other in expected_out:
-            if other in ids or other in online:
-                return f"{name} still counts {other} in"
+    """Why the watchers do not all see these nodes in, or out; None when they do.
+
+    One is asked first: while the cluster forms, that spares the others the questions."""
+    for group in (watchers[:1], watchers[1:]):
+        said = views(rig, group)
+        for name in group:
+            if name not in said:
+                return f"{name} does not answer"
+            found = view_problem(name, said[name], expected_in, expected_out)
+            if found:
+                return found
+    return None
+
+
+def view_problem(name, view, expected_in, expected_out):
+    ids = [f"n{k}" for k in view["members"]]
+    for other in expected_in:
+        if other not in ids:
+            return f"Corosync on {name} has members {' '.join(ids) or 'none'}"
+        if other not in view["online"]:
+            return f"Pacemaker on {name} has online {' '.join(view['online']) or 'none'}"
+    for other in expected_out:
+        if other in ids or other in view["online"]:
+            return f"{name} still counts {other} in"
     return None
 
 
 def wait_online(rig, names, seconds):
+    """Until every awake node on the side of each of these counts it in, itself included."""
     def problem():
         everyone = awake(rig)
-        for name in names:
-            watchers = [n for n in everyone if side_of(rig, n) == side_of(rig, name)]
-            if name not in watchers:
-                return f"{name} is down or paused"
-            found = membership_problem(rig, [name], [], watchers)
+        missing = [name for name in names if name not in everyone]
+        if missing:
+            return f"{' '.join(missing)} is down or paused"
+        for side in sorted({side_of(rig, name) for name in names}):
+            found = membership_problem(rig, [n for n in names if side_of(rig, n) == side], [],
+                                       [n for n in everyone if side_of(rig, n) == side])
             if found:
                 return found
         return None

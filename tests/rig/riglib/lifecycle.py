@@ -99,7 +99,7 @@ def make_config(rig, options):
     return {"name": rig.name, "nodes": options.nodes, "servers": options.servers,
             "token": options.token, "consensus": options.consensus, "crypto": options.crypto,
             "two_node": options.two_node, "stonith": options.stonith,
-            "pacemaker": options.pacemaker, "real_time": cluster.may_use_real_time(),
+            "pacemaker": options.pacemaker, "real_time": options.nodes <= cluster.CROWD and cluster.may_use_real_time(),
             "bin": binaries(options.bin), "ocf": agents(options.ocf),
             "authkey": os.urandom(256).hex()}
 
@@ -122,7 +122,9 @@ def up(rig, options, say):
         say("taking away what is left of an earlier rig")
         tear_down(rig)
     if not config["real_time"]:
-        say("note: this machine grants no real-time priority; Corosync runs without")
+        why = ("so many nodes" if options.nodes > cluster.CROWD
+               else "this machine grants no real-time priority")
+        say(f"note: {why}: Corosync runs without real-time priority")
     try:
         with signals_as_errors():
             return build(rig, config, options, say)
@@ -155,13 +157,16 @@ def build(rig, config, options, say):
     machine.boot(rig, names)
     reached(f"{len(names)} machines on the switch", "machines_s")
     nodes = rig.node_names()
+    crowd = len(nodes) > cluster.CROWD
     for name in nodes:
-        machine.start_cluster(rig, name, config["pacemaker"])
-    deadline = Deadline(options.timeout or 30 + 3 * len(nodes))
+        machine.start_cluster(rig, name, config["pacemaker"] and not crowd)
+    deadline = Deadline(options.timeout or 30 + 5 * len(nodes))
     cluster.wait_until(rig, deadline.left(), f"Corosync on {len(nodes)} nodes to agree",
                        lambda: members_problem(rig, nodes))
     reached(f"Corosync: {len(nodes)} members on every node", "corosync_s")
     if config["pacemaker"]:
+        for name in nodes if crowd else []:  # one storm after the other
+            machine.start_cluster(rig, name, True)
         cluster.wait_online(rig, nodes, max(1, deadline.left()))
         reached(f"Pacemaker: {len(nodes)} nodes online", "online_s")
     return timings
