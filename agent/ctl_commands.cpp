@@ -51,9 +51,9 @@ bool colour_wanted() {
 }
 
 // Polls the status until `reached` says so; false when the time is over.
-tl::expected<bool, Failure> wait_until(const CtlOptions& options,
+tl::expected<bool, Failure> wait_until(const CtlOptions& options, std::chrono::seconds limit,
                                        const std::function<bool(const json&)>& reached) {
-  const auto deadline = Clock::now() + options.timeout;
+  const auto deadline = Clock::now() + limit;
   for (;;) {
     const auto status = status_of(options);
     if (!status) return tl::unexpected(status.error());
@@ -141,7 +141,7 @@ CtlResult ctl_drain(const CtlOptions& options) {
   const string node = status->at("node").get<string>();
   const auto asked = ask(status->at("id").get<std::uint16_t>(), {{"command", "drain"}}, kAnswer);
   if (!asked) return tl::unexpected(asked.error());
-  const auto empty = wait_until(options, [](const json& now) {
+  const auto empty = wait_until(options, options.timeout, [](const json& now) {
     return now.at("held") == "" && now.at("view").at("confirmed").get<bool>();
   });
   if (!empty) return tl::unexpected(empty.error());
@@ -208,6 +208,11 @@ CtlResult ctl_monitor(const CtlOptions& options) {
   if (!files) return tl::unexpected(files.error());
   const auto holder = holder_of(options, id, *files);
   if (!holder) return tl::unexpected(holder.error());
+  if (options.settle > std::chrono::seconds(0)) {
+    [[maybe_unused]] const auto settled = wait_until(options, options.settle, [](const json& now) {
+      return now.at("view").at("confirmed").get<bool>() && now.at("moving").empty();
+    });
+  }
   const auto answer = ask(id, {{"command", "verify"}}, kSlowAnswer);
   if (!answer) {
     return fail(ExitCode::kFailed, "sarud (pid " + std::to_string(holder->pid) +

@@ -16,6 +16,7 @@ struct CtlOptions {
   std::optional<std::uint16_t> id;
   std::string label;  // only a sarud of this resource will do; another one counts as not running
   std::chrono::seconds timeout{10};
+  std::chrono::seconds settle{0};  // monitor: first wait so long for an agreed table
   bool json = false;
   bool force = false;  // stop: kill a sarud that does not end in time
   std::string address;

@@ -30,9 +30,14 @@ constexpr Command kCommands[] = {
      &saru::ctl_monitor},
 };
 
-void add_arguments(CLI::App& command, const std::string& name, CtlOptions& options) {
+void add_arguments(CLI::App& command, const std::string& name, CtlOptions& options,
+                   unsigned& settle) {
   if (name == "status" || name == "check") {
     command.add_flag("--json", options.json, "print JSON instead of text");
+  } else if (name == "monitor") {
+    command
+        .add_option("--settle", settle, "first wait, up to so many seconds, for an agreed table")
+        ->check(CLI::Range(0U, 60U));
   } else if (name == "stop") {
     command.add_flag("--force", options.force, "kill a sarud that does not end in time");
   } else if (name == "owner") {
@@ -54,6 +59,7 @@ int main(int argc, char** argv) {
   CtlOptions options;
   unsigned id = 0;
   unsigned seconds = 10;
+  unsigned settle = 0;
   auto* id_option = app.add_option("--id", id, "cluster id; needed where several run on this node")
                         ->check(CLI::Range(1U, 65535U));
   app.add_option("--label", options.label, "only the sarud of this cluster resource");
@@ -62,7 +68,7 @@ int main(int argc, char** argv) {
   app.fallthrough();
   for (const Command& command : kCommands) {
     CLI::App* sub = app.add_subcommand(command.name, command.help);
-    add_arguments(*sub, command.name, options);
+    add_arguments(*sub, command.name, options, settle);
   }
   app.add_subcommand("version", "print the version");
   try {
@@ -72,6 +78,7 @@ int main(int argc, char** argv) {
   }
   if (id_option->count() > 0) options.id = static_cast<std::uint16_t>(id);
   options.timeout = std::chrono::seconds(seconds);
+  options.settle = std::chrono::seconds(settle);
   if (app.got_subcommand("version")) {
     std::puts("saructl " SARU_VERSION);
     return 0;

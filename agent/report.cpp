@@ -36,17 +36,17 @@ unsigned count_of(const std::vector<std::optional<NodeId>>& owner, NodeId node) 
 
 string member_state(const State& state, ProcessId member, const string& own_state) {
   if (member == state.me.process) return own_state;
-  if (state.view.excluded.count(member) != 0) return "excluded: silent, or gone by its own word";
-  if (state.view.waived.count(member) != 0) return "on its way out";
+  if (state.view.excluded.count(member) != 0) return "silent: excluded";
+  if (state.view.waived.count(member) != 0) return "leaving";
   const auto peer = state.view.peers.find(member);
   if (peer == state.view.peers.end() || !peer->second.hello) return "has not answered yet";
   const Hello& hello = *peer->second.hello;
   if (state.view.confirmed && hello.config_hash != state.view.config_hash) {
-    return "configured differently: owns nothing";
+    return "configured differently";
   }
-  if (!hello.eligible) return "not eligible (draining, carrier lost or kernel refused)";
+  if (!hello.eligible) return "idle: not eligible";
   if (!state.view.confirmed) return "answered";
-  return hello.weight == 0 ? "weight 0: owns nothing" : "serving";
+  return hello.weight == 0 ? "idle: weight 0" : "serving";
 }
 
 json describe_members(const State& state, const Surroundings& around, const string& own_state) {
@@ -111,24 +111,19 @@ json describe_moving(const State& state) {
 }  // namespace
 
 string state_word(const State& state, const Surroundings& around, const Instant& now) {
-  if (!around.gate_stands) return "closed: the rules are not in the kernel yet";
-  if (state.phase == Phase::kOut) return "closed: not in the group (waiting for corosync)";
-  if (state.stopping || state.phase == Phase::kLeaving) {
-    return "leaving" + (state.leaving_reason.empty() ? "" : ": " + state.leaving_reason);
-  }
-  if (state.kernel.failed) return "closed: the kernel refused a change; trying again";
+  if (!around.gate_stands) return "closed: no rules in the kernel";
+  if (state.stopping || state.phase == Phase::kLeaving) return "leaving";
+  if (state.phase == Phase::kOut) return "closed: not in the group";
+  if (state.kernel.failed) return "closed: the kernel refused";
   if (!has_quorum(state)) return "closed: no quorum";
   if (around.draining) return state.kernel.held.empty() ? "drained" : "draining";
-  if (!state.config.eligible) return "not eligible: " + state.ineligible_reason;
-  if (is_open(state, now))
-    return state.view.confirmed ? "open" : "open; a new view is being agreed";
-  if (!state.view.confirmed) return "closed: waiting for the other members";
-  if (state.config.config_hash != state.view.config_hash) {
-    return "closed: configured differently from the nodes that serve";
-  }
-  if (state.view.frozen) return "closed: waiting until differently configured nodes have released";
-  if (state.config.weight == 0) return "owns nothing: weight 0";
-  return state.kernel.held.empty() ? "owns nothing yet" : "closed: the lease ran out";
+  if (!state.config.eligible) return "idle: " + state.ineligible_reason;
+  if (is_open(state, now)) return state.view.confirmed ? "open" : "open, agreeing on a new view";
+  if (!state.view.confirmed) return "closed: waiting for the others";
+  if (state.config.config_hash != state.view.config_hash) return "closed: configured differently";
+  if (state.view.frozen) return "closed: others must release";
+  if (state.config.weight == 0) return "idle: weight 0";
+  return state.kernel.held.empty() ? "idle: owns nothing yet" : "closed: the lease ran out";
 }
 
 json describe(const State& state, const Options& options, const Surroundings& around,

@@ -87,14 +87,14 @@ string text_of_status(const json& status) {
   string text = "saru " + std::to_string(status.at("id").get<unsigned>()) + ": " +
                 joined(status.at("addresses")) + " on " + status.at("nic").get<string>() +
                 (label.empty() ? "" : " (" + label + ")") + "\n";
-  text += line("this node", status.at("node").get<string>() + ", owns " +
-                                std::to_string(status.at("owns").get<unsigned>()) + " of " +
-                                std::to_string(blocks) + " blocks; " +
-                                status.at("state").get<string>());
+  text +=
+      line("this node", status.at("node").get<string>() + ", " + status.at("state").get<string>() +
+                            "; owns " + std::to_string(status.at("owns").get<unsigned>()) + " of " +
+                            std::to_string(blocks) + " blocks");
   text += line("lease", std::to_string(status.at("lease_left_ms").get<std::int64_t>()) + " of " +
                             std::to_string(status.at("lease_ms").get<std::int64_t>()) + " ms left");
   text += line("view", view_text(status));
-  text += line("settings", "by " + status.at("selector").get<string>() + ", delivery " +
+  text += line("settings", status.at("selector").get<string>() + ", delivery " +
                                status.at("delivery").get<string>() + ", connections " +
                                status.at("connections").get<string>() + ", MAC " +
                                status.at("mac").get<string>());
@@ -102,10 +102,9 @@ string text_of_status(const json& status) {
   for (const json& member : status.at("members")) text += member_line(member, blocks, self);
   unsigned nobodys = 0;
   for (const json& owner : status.at("owners")) nobodys += owner.is_null() ? 1 : 0;
-  if (status.at("owners").empty()) nobodys = blocks;
   if (nobodys > 0) {
-    text +=
-        line("NOBODY owns", std::to_string(nobodys) + " of " + std::to_string(blocks) + " blocks");
+    text += line("UNOWNED", std::to_string(nobodys) + " of " + std::to_string(blocks) +
+                                " blocks have no owner");
   }
   if (!status.at("moving").empty()) {
     text += line("moving", std::to_string(status.at("moving").size()) +

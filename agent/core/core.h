@@ -53,7 +53,7 @@ struct Received {
 struct KernelDone {
   std::uint64_t seq = 0;
   bool ok = false;    // false: nothing was changed
-  BlockSet held{};      // what `owned` holds now, as read back
+  BlockSet held{};    // what `owned` holds now, as read back
   std::string error;  // when not ok
 };
 

@@ -66,6 +66,7 @@ struct Machine {
   void on(const Received& event);
   bool in_view(const Message& message) const;
   bool is_waived(const Message& message) const;
+  void check_consistency(const Message& message);
   void note_nonce(const MemberId& sender);
   bool names_me(const std::vector<MemberId>& members) const;
   bool adopt_round(const Message& message, const Hello& hello);

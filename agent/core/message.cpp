@@ -31,6 +31,25 @@ bool Machine::in_view(const Message& message) const {
          s.view.peers.contains(message.sender.process);
 }
 
+// Corosync promises one membership to all. Where two members see different groups on one ring it
+// did not keep that (it has happened), and nobody may acquire anything until the group changes
+// again.
+void Machine::check_consistency(const Message& message) {
+  if (!s.view.open || s.view.frozen || message.view.ring != s.view.id.ring) return;
+  const auto& group = s.group;
+  const bool stranger =
+      std::find(group.begin(), group.end(), message.sender.process) == group.end();
+  const auto* hello = std::get_if<Hello>(&message.body);
+  const bool same_view =
+      message.view == s.view.id && processes(message.excluded) == s.view.excluded;
+  if (!stranger && !(hello != nullptr && same_view && hello->group != view_members(s))) return;
+  s.view.frozen = true;
+  log(LogLevel::kError,
+      name_of(message.sender.process) +
+          " and this node see different members on one ring: acquiring nothing; if this "
+          "stays, restart corosync on one of the two");
+}
+
 bool Machine::is_waived(const Message& message) const {
   return s.view.waived.contains(message.sender.process);
 }
@@ -44,6 +63,7 @@ void Machine::on(const Received& event) {
     s.beats_in_flight -= s.beats_in_flight > 0 ? 1 : 0;
   }
   note_nonce(message.sender);
+  check_consistency(message);
   if (names_me(message.excluded) && planted() != Plant::kStayWhenExcluded) {
     begin_rejoin(name_of(message.sender.process) + " counts this process as silent");
     return;
@@ -105,6 +125,7 @@ void Machine::on_hello(const Message& message, const Hello& hello) {
     }
     s.view.waived.erase(waived);
   }
+  log(LogLevel::kDebug, "hello of " + hello.node_name + ", holding " + hello.held.to_ranges());
   Peer& peer = s.view.peers[sender];
   peer.id = message.sender;
   peer.hello = hello;
@@ -118,7 +139,10 @@ void Machine::waive_dropped(const Hello& hello) {
   for (const MemberId& gone : hello.dropped) {
     const auto peer = s.view.peers.find(gone.process);
     if (peer == s.view.peers.end()) continue;
-    if (!peer->second.id || *peer->second.id == gone) s.view.waived[gone.process] = gone.nonce;
+    if (peer->second.id && *peer->second.id != gone) continue;
+    s.view.waived[gone.process] = gone.nonce;
+    log(LogLevel::kDebug, hello.node_name + " has dropped " + name_of(gone.process) +
+                              ": not waiting for it in this view");
   }
 }
 
@@ -160,16 +184,22 @@ std::vector<Departed> Machine::departed() const {
   return result;
 }
 
-// Who is missing from a view that carries the quorum on never counts again under the same nonce.
+// Who went missing while the quorum went on never counts again under the same nonce: whose node is
+// not on the ring, who was silent, or who left and is back at once (the mark of a paused corosync).
+// Nobody is dropped before ring and quorum agree, or both halves of a split would drop each other.
 void Machine::drop_missing() {
   if (!has_quorum(s) || !s.continuous) return;
-  const auto members = effective_members(s);
+  const auto has = [](const auto& list, const auto& one) {
+    return std::find(list.begin(), list.end(), one) != list.end();
+  };
   for (const auto& [member, heard] : s.heard) {
-    const bool here = std::find(members.begin(), members.end(), member.process) != members.end();
-    const bool known = std::find(s.dropped.begin(), s.dropped.end(), member) != s.dropped.end();
     const auto nonce = s.nonces.find(member.process);
     const bool replaced = nonce != s.nonces.end() && nonce->second != member.nonce;
-    if ((!here || heard.gone) && !known && !replaced) s.dropped.push_back(member);
+    if (replaced || has(s.dropped, member)) continue;
+    const bool off_ring = !has(s.ring_members, member.process.node);
+    const bool silent = s.view.excluded.contains(member.process);
+    const bool came_back = heard.gone && has(s.group, member.process);
+    if (off_ring || silent || came_back) s.dropped.push_back(member);
   }
   while (s.dropped.size() > kMaxDropped) s.dropped.pop_front();
 }

@@ -31,7 +31,7 @@ struct Hello {
   std::uint16_t weight = 1;
   bool eligible = true;  // may own blocks: not draining, carrier up, kernel writable
   bool synced = true;    // has received the flows (DESIGN: connections=sync)
-  BlockSet held{};         // read back from the kernel, not remembered
+  BlockSet held{};       // read back from the kernel, not remembered
   BlockSet lingering{};
   std::vector<Departed> departed;  // sorted by member
   // How long until this member's quorum has lasted a whole lease; nobody's blocks wait for it.
@@ -93,7 +93,7 @@ struct Audit {
 
 struct AuditReply {
   std::uint64_t token = 0;
-  BlockSet held{};       // read from the kernel for this reply
+  BlockSet held{};     // read from the kernel for this reply
   bool open = false;   // the lease has not run out
   bool intact = true;  // table, link and addresses are as they should be
   std::string node_name;

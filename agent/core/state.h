@@ -84,7 +84,7 @@ struct Peer {
   std::optional<Nanos> counted_t_send;         // of its last beat that counted
   std::uint64_t reported = 0;                  // newest of *our* beats that it has reported
   std::map<ProcessId, unsigned> silent_since;  // counted beats of each other member since its last
-  BlockSet awaited{};                            // blocks that it must release before we take them
+  BlockSet awaited{};                          // blocks that it must release before we take them
 };
 
 struct View {
@@ -100,7 +100,8 @@ struct View {
   bool all_heard = false;  // a first beat of every other member has arrived
   bool confirmed = false;
   bool tainted = false;  // our Hello no longer says what our kernel holds: acquire nothing
-  bool frozen = false;   // another configuration holds blocks: nobody acquires anything
+  // Another configuration holds blocks, or two members see different groups: acquire nothing.
+  bool frozen = false;
   bool round_sent = false;
   bool granted = false;  // every other member has reported a beat of ours in this view
   // Set when confirmed:
@@ -111,12 +112,12 @@ struct View {
   BlockSet to_acquire{};  // of those, what another must release first
   BlockSet to_release{};  // what we hold and another gets
   BlockSet to_free{};     // of ours, what is in nobody's Hello
-  Nanos free_at{0};     // ... and may be taken from here on (raw)
+  Nanos free_at{0};       // ... and may be taken from here on (raw)
 };
 
 struct Kernel {
   std::uint64_t next_seq = 1;
-  BlockSet held{};                    // as last read back
+  BlockSet held{};                  // as last read back
   std::optional<Instant> deadline;  // as last written
   std::optional<KernelWrite> in_flight;
   bool rebuild = false;
@@ -160,8 +161,8 @@ struct State {
   std::deque<MemberId> dropped;               // oldest first
 
   std::optional<Instant> granted;  // accept until here
-  BlockSet holding{};                // what the kernel is to hold
-  BlockSet releasing{};              // gone from `holding`, Released not yet sent
+  BlockSet holding{};              // what the kernel is to hold
+  BlockSet releasing{};            // gone from `holding`, Released not yet sent
   Kernel kernel;
 };
 
