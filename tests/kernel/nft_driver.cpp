@@ -164,6 +164,12 @@ json Driver::obey(const std::string& command, std::istream& words) {
     return {{"ok", true}};
   }
   if (command == "news" && words >> number) return wait_for_news(static_cast<int>(number));
+  if (command == "repair" && words >> number) {
+    json news = wait_for_news(static_cast<int>(number));
+    json answer = write(words, true);
+    answer["news"] = news["news"];
+    return answer;
+  }
   if (command == "resync") return answer_of(watch->resync());
   if (command == "cleanup") return answer_of(cleanup(config.id));
   if (command == "stop-before-write") return {{"ok", stop_before_write = true}};
