@@ -5,6 +5,7 @@
 #include <zlib.h>
 
 #include <algorithm>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -92,10 +93,11 @@ std::string hex(std::span<const std::byte> bytes) {
   return text;
 }
 
-DecodeError error_of(std::span<const std::byte> bytes, ProcessId from) {
+// Why the bytes are refused; nothing if they are not.
+std::optional<DecodeError> error_of(std::span<const std::byte> bytes, ProcessId from) {
   const auto decoded = decode(kCluster, bytes, from);
-  EXPECT_FALSE(decoded.has_value());
-  return decoded ? DecodeError{255} : decoded.error();
+  if (decoded) return std::nullopt;
+  return decoded.error();
 }
 
 // Length and CRC put right again after a change elsewhere.
@@ -117,8 +119,8 @@ Bytes altered(const Message& message, std::size_t at, std::uint64_t value, unsig
   return sealed(std::move(bytes));
 }
 
-DecodeError error_when(const Message& message, std::size_t at, std::uint64_t value,
-                       unsigned width) {
+std::optional<DecodeError> error_when(const Message& message, std::size_t at, std::uint64_t value,
+                                      unsigned width) {
   return error_of(altered(message, at, value, width), message.sender.process);
 }
 
