@@ -166,11 +166,11 @@ void Daemon::on_notices() {
   for (const nft::Notice& notice : kernel_.watch.read()) {
     switch (notice.what) {
       case nft::Disturbance::kTable:
-        table = notice.text;
+        if (!table) table = notice.text;
         break;
       case nft::Disturbance::kLink:
       case nft::Disturbance::kAddress:
-        link = notice.text;
+        if (!link) link = notice.text;
         break;
       case nft::Disturbance::kOverrun:
         table = notice.text;
