@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The CPG group "saru:<id>" (libcpg, model v1) on a qb_loop.
 //
-// Nothing here blocks the loop. Calls of libcpg that wait for an answer of corosync (initialize,
-// join, leave, finalize) have no time limit: while corosync is stopped they do not return. They run
-// on a thread of their own, one at a time (cpg/connection.h). cpg_mcast_joined waits for no answer,
-// but libqb spins without end once the signalling bytes of some hundred unread requests have filled
-// its socket; kMaxInFlight keeps far below that. cpg_dispatch reads only what is there.
+// Nothing here blocks the loop. Measured with corosync 3.1.7 and libqb 2.0.6 while corosync was
+// stopped (SIGSTOP):
+//   cpg_model_initialize, cpg_join, cpg_membership_get, cpg_finalize and cmap_initialize wait for
+//   an
+//     answer without a limit. All such calls run on a thread of their own (cpg/connection.h).
+//   cpg_mcast_joined waits for no answer: it fills the shared ring of 1 MiB and then says
+//     CS_ERR_TRY_AGAIN (after 35 messages of 30 kB). With short messages, however, libqb's socket
+//     for signalling bytes is full before, after 278 of them, and libqb spins at 100 % CPU until
+//     corosync reads again. kMaxInFlight keeps far below that.
+//   cpg_dispatch reads what is there and returns.
+// A rejoin takes 6 to 20 ms. After it the first GroupChanged comes before the first RingChanged.
 #pragma once
 
 #include <qb/qbloop.h>
