@@ -2,6 +2,7 @@
 """The commands of `rig`: arguments in, one function per command, errors as one plain sentence."""
 import argparse
 import json
+import os
 import signal
 import sys
 import time
@@ -13,8 +14,9 @@ ABOUT = """A real Corosync/Pacemaker cluster of N nodes on this one machine.
 
 Every node nK has its own network, mounts, processes and host name, real Corosync (knet) and real
 Pacemaker; its eth0 (10.77.0.K/16, fd77::K/64) is plugged into a switch, as is the client's
-(10.77.0.250, fd77::250). A node keeps /etc, /var/lib and /var/log from boot to boot and has a
-fresh /run. Everything is below /run/saru-rig-NAME; several rigs run side by side with --name."""
+(10.77.0.250, fd77::250). A node keeps its own /etc, /var/lib, /usr/sbin and /var/log from boot to
+boot, has a fresh /run and /dev/shm, and shares all else with the host, also /tmp. The rig is kept
+below /run/saru-rig-NAME; several run side by side with --name."""
 CUT_ABOUT = """Splits the network: the named machines keep each other, and lose all the rest. Their links stay
 up. The client and the servers stay with the rest unless they are named. A second cut makes a
 third side; a machine named again moves there. 'rig heal' joins all sides."""
@@ -157,14 +159,16 @@ def need_machines(rig, names):
 
 
 def change(rig, options):
-    """The short commands that do something to machines; returns the sentence that says it."""
+    """The short commands that do something to machines; returns what to report of it."""
     names = getattr(options, "machine", [])
     names = [names] if isinstance(names, str) else names
     need_machines(rig, names)
     what = options.command
+    report = {"done": " ".join([what, *names, getattr(options, "process", None) or ""]).strip()}
     if what == "crash":
+        report["silent_monotonic_ns"] = {}
         for name in names:
-            machine.crash(rig, name)
+            report["silent_monotonic_ns"][name] = machine.crash(rig, name)
             lifecycle.drop_after_crash(rig, name)
     elif what == "halt":
         for name in names:
@@ -180,18 +184,17 @@ def change(rig, options):
         switch.cut(rig, names)
     else:
         switch.heal(rig)
-    return " ".join([what, *names, getattr(options, "process", None) or ""]).strip()
+    return report
 
 
 def run_change(rig, options):
     rig.config()
-    began = {"realtime_ns": time.time_ns(), "monotonic_ns": time.monotonic_ns()}
     with rig.lock():
         began = {"realtime_ns": time.time_ns(), "monotonic_ns": time.monotonic_ns()}
-        done = change(rig, options)
+        report = change(rig, options)
     if options.json:
         took_ms = (time.monotonic_ns() - began["monotonic_ns"]) / 1e6
-        print(json.dumps({"done": done, **began, "took_ms": round(took_ms, 3)}))
+        print(json.dumps({**report, **began, "took_ms": round(took_ms, 3)}))
     return 0
 
 
@@ -261,6 +264,9 @@ def main(argv):
         words = argv[argv.index("--") + 1:]
         argv = argv[:argv.index("--")]
     options = make_parser().parse_args(argv)
+    if os.geteuid() != 0:
+        print("rig: needs root: namespaces, mounts and real daemons", file=sys.stderr)
+        return 1
     try:
         return dispatch(Rig(options.name), options, words)
     except RigError as error:

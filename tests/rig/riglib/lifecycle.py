@@ -47,8 +47,6 @@ def default_token(nodes):
 
 
 def check_host(options):
-    if os.geteuid() != 0:
-        raise RigError("the rig needs root: namespaces, mounts and real daemons")
     path = machine.PATH.split(":")
     missing = [tool for tool in TOOLS if not any(os.access(f"{d}/{tool}", os.X_OK) for d in path)]
     if missing:
@@ -250,20 +248,28 @@ def end_inhabitants(namespaces):
 
 
 def tear_down(rig):
-    """Takes away whatever exists of the rig; says nothing when there is nothing."""
-    power.stop(rig)
-    running = living(rig)
-    pids = {name: machine.machine_pid(rig, name) for name in running}
+    """Takes away whatever exists of the rig; one thing that resists does not save the others."""
+    troubles = []
+
+    def attempt(step, *arguments):
+        try:
+            step(*arguments)
+        except RigError as error:
+            troubles.append(str(error))
+
+    attempt(power.stop, rig)
+    pids = {name: pid for name in living(rig) if (pid := machine.machine_pid(rig, name))}
     namespaces = {namespace_id(f"/proc/{pid}/ns/net") for pid in pids.values()}
     namespaces |= {namespace_id(f"/run/netns/{name}") for name in netns_names(rig)}
     namespaces -= {None, namespace_id("/proc/self/ns/net")}
     for pid in pids.values():
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    for name in running:
-        machine.kill(rig, name)
+    for name in pids:
+        attempt(machine.kill, rig, name)
     end_inhabitants(namespaces)
     for name in netns_names(rig):
-        drop_netns(name)
-    rig.remove_dir()
-    return bool(running or namespaces)
+        attempt(drop_netns, name)
+    attempt(rig.remove_dir)
+    if troubles:
+        raise RigError("; ".join(troubles))

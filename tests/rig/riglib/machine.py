@@ -148,12 +148,16 @@ def kill(rig, machine):
 
 
 def crash(rig, machine):
-    """Power loss: first the line falls silent, so that no FIN or RST of a dying process gets out."""
+    """Power loss: first the line falls silent, so that no FIN or RST of a dying process gets out.
+
+    Returns the CLOCK_MONOTONIC nanoseconds of that silence."""
     living_pid(rig, machine)
     with contextlib.suppress(RigError):
         switch.unplug(rig, machine)
+    silent = time.monotonic_ns()
     kill(rig, machine)
     switch.remove_port(rig, machine)
+    return silent
 
 
 def signal_all(pid, number, comm=None):
