@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// sarud's options: what is taken, and the exact sentence for each that is not.
+#include "agent/options.h"
+
+#include <gtest/gtest.h>
+
+#include "agent/membership.h"
+
+namespace saru {
+namespace {
+
+RawOptions good() { return {{"ip", "10.77.0.100"}, {"nic", "eth0"}}; }
+
+RawOptions with(const std::string& name, const std::string& value) {
+  RawOptions raw = good();
+  raw[name] = value;
+  return raw;
+}
+
+TEST(Options, DefaultsAreThoseOfTheDocumentation) {
+  const auto options = validate(good());
+  ASSERT_TRUE(options) << options.error().sentence;
+  EXPECT_EQ(options->id, 1);
+  EXPECT_EQ(options->blocks, 512u);
+  EXPECT_EQ(options->selector, "src-port");
+  EXPECT_EQ(options->delivery, "flood");
+  EXPECT_EQ(options->connections, "none");
+  EXPECT_EQ(options->weight, 1);
+  EXPECT_EQ(options->fencing, Fencing::kNotNeeded);
+  EXPECT_EQ(options->mac.text(), "02:5a:72:00:00:01");
+  EXPECT_FALSE(options->lease_ms);
+}
+
+TEST(Options, EmptyValuesMeanTheDefault) {
+  RawOptions raw = good();
+  for (const char* name : {"mac", "lease-ms", "weight", "label", "blocks"}) raw[name] = "";
+  const auto options = validate(raw);
+  ASSERT_TRUE(options) << options.error().sentence;
+  EXPECT_EQ(options->weight, 1);
+}
+
+TEST(Options, AddressesMayBeSeparatedByCommasAndSpaces) {
+  const auto options = validate(with("ip", "10.77.0.100, fd77::100/64 ,10.77.0.101/24"));
+  ASSERT_TRUE(options) << options.error().sentence;
+  ASSERT_EQ(options->addresses.size(), 3u);
+  EXPECT_EQ(options->addresses[1].ip.text(), "fd77::100");
+  EXPECT_EQ(options->addresses[1].prefix, 64u);
+  EXPECT_EQ(options->addresses[0].prefix, 32u);
+}
+
+struct Bad {
+  const char* name;
+  const char* value;
+  const char* sentence;
+};
+
+class BadOption : public testing::TestWithParam<Bad> {};
+
+TEST_P(BadOption, IsRefusedInOneSentenceAsWrongOnEveryNode) {
+  const auto options = validate(with(GetParam().name, GetParam().value));
+  ASSERT_FALSE(options);
+  EXPECT_EQ(options.error().code, ExitCode::kBadConfiguration);
+  EXPECT_EQ(options.error().sentence, GetParam().sentence);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Table, BadOption,
+    testing::Values(
+        Bad{"id", "0", "id must be a number from 1 to 65535, not \"0\""},
+        Bad{"id", "65536", "id must be a number from 1 to 65535, not \"65536\""},
+        Bad{"id", "one", "id must be a number from 1 to 65535, not \"one\""},
+        Bad{"id", "-1", "id must be a number from 1 to 65535, not \"-1\""},
+        Bad{"id", " 1", "id must be a number from 1 to 65535, not \" 1\""},
+        Bad{"ip", "", "no address to serve: give ip, for example ip=192.0.2.10"},
+        Bad{"ip", " , ", "no address to serve: give ip, for example ip=192.0.2.10"},
+        Bad{"ip", "10.77.0.100,10.77.0.100/24", "ip 10.77.0.100 is given twice"},
+        Bad{"nic", "", "no network interface: give nic, for example nic=eth0"},
+        Bad{"nic", "eth0/1", "nic \"eth0/1\" is not the name of a network interface"},
+        Bad{"nic", "averyveryverylongname",
+            "nic \"averyveryverylongname\" is not the name of a network interface"},
+        Bad{"nic", "lo", "nic lo reaches no other machine; name the interface of the LAN"},
+        Bad{"blocks", "500", "blocks must be a power of two from 16 to 4096, not \"500\""},
+        Bad{"blocks", "8", "blocks must be a power of two from 16 to 4096, not \"8\""},
+        Bad{"blocks", "8192", "blocks must be a power of two from 16 to 4096, not \"8192\""},
+        Bad{"selector", "dst-port",
+            "selector dst-port does not exist yet in this version; use src-port"},
+        Bad{"selector", "src-addr-port",
+            "selector src-addr-port does not exist yet in this version; use src-port"},
+        Bad{"selector", "port", "selector \"port\" is unknown; use src-port"},
+        Bad{"delivery", "steer", "delivery steer does not exist yet in this version; use flood"},
+        Bad{"connections", "stay", "connections stay does not exist yet in this version; use none"},
+        Bad{"mac", "02:00", "mac \"02:00\" is not a MAC address like 02:5a:72:00:00:01"},
+        Bad{"mac", "01:00:5e:00:00:01",
+            "mac 01:00:5e:00:00:01 is a multicast address; delivery flood needs a unicast one"},
+        Bad{"mac", "00:00:00:00:00:00", "mac 00:00:00:00:00:00 is nobody's address"},
+        Bad{"weight", "65536", "weight must be a number from 0 to 65535, not \"65536\""},
+        Bad{"lease-ms", "50", "lease-ms must be a number from 100 to 600000, not \"50\""},
+        Bad{"fencing", "wait",
+            "fencing wait does not exist yet in this version; use auto or ignore"},
+        Bad{"fencing", "no", "fencing \"no\" is unknown; use auto or ignore"},
+        Bad{"log-level", "loud",
+            "log-level \"loud\" is unknown; use error, warning, notice, info or debug"}));
+
+class BadAddress : public testing::TestWithParam<const char*> {};
+
+TEST_P(BadAddress, IsNamedInTheSentence) {
+  const auto options = validate(with("ip", std::string("10.77.0.100,") + GetParam()));
+  ASSERT_FALSE(options);
+  EXPECT_EQ(options.error().code, ExitCode::kBadConfiguration);
+  const std::string host = std::string(GetParam()).substr(0, std::string(GetParam()).find('/'));
+  EXPECT_NE(options.error().sentence.find(host), std::string::npos) << options.error().sentence;
+}
+
+INSTANTIATE_TEST_SUITE_P(Table, BadAddress,
+                         testing::Values("10.77.0.300", "10.77.0", "web.example", "224.0.0.1",
+                                         "127.0.0.1", "0.0.0.0", "::", "::1", "ff02::1", "fe80::1",
+                                         "::ffff:10.0.0.1", "10.77.0.101/33", "10.77.0.101/0",
+                                         "fd77::101/129", "fd77::101/x"));
+
+TEST(Options, CleanupNeedsTheIdAlone) {
+  const auto options = validate({{"id", "7"}, {"cleanup", "yes"}});
+  ASSERT_TRUE(options) << options.error().sentence;
+  EXPECT_EQ(options->task, Task::kCleanup);
+}
+
+TEST(CommandLine, RepeatedAddressesAreAList) {
+  const char* argv[] = {"sarud", "--ip", "10.0.0.1", "--ip", "10.0.0.2",
+                        "--mac", "",     "--nic",    "eth0"};
+  const auto line = read_command_line(9, argv);
+  ASSERT_TRUE(line) << line.error().sentence;
+  const auto options = validate(line->raw);
+  ASSERT_TRUE(options) << options.error().sentence;
+  EXPECT_EQ(options->addresses.size(), 2u);
+}
+
+TEST(CommandLine, AnUnknownOptionIsNamed) {
+  const char* argv[] = {"sarud", "--colour", "red"};
+  const auto line = read_command_line(3, argv);
+  ASSERT_FALSE(line);
+  EXPECT_EQ(line.error().code, ExitCode::kBadConfiguration);
+  EXPECT_NE(line.error().sentence.find("--colour"), std::string::npos) << line.error().sentence;
+}
+
+// ---- What the cluster says ---------------------------------------------------------------------
+
+ClusterFacts three_nodes() {
+  ClusterFacts facts;
+  facts.local = NodeId{1};
+  facts.token = std::chrono::milliseconds(500);
+  facts.consensus = std::chrono::milliseconds(600);
+  for (std::uint32_t n = 1; n <= 3; ++n) {
+    facts.nodes.push_back({NodeId{n}, "n" + std::to_string(n), "", 1});
+  }
+  facts.quorum_provider = true;
+  return facts;
+}
+
+TEST(Cluster, TheLeaseOutlastsCorosyncsDetectionByAQuarter) {
+  EXPECT_EQ(lease_of(three_nodes(), *validate(good())), std::chrono::milliseconds(1375));
+  EXPECT_EQ(lease_of(three_nodes(), *validate(with("lease-ms", "2000"))),
+            std::chrono::milliseconds(2000));
+}
+
+TEST(Cluster, WhereTwoHalvesCanBeQuorateFencingMustBeIgnoredInSoManyWords) {
+  for (bool ClusterFacts::*flag :
+       {&ClusterFacts::two_node, &ClusterFacts::last_man_standing, &ClusterFacts::quorum_device}) {
+    ClusterFacts facts = three_nodes();
+    facts.*flag = true;
+    const auto refused = check_cluster(facts, *validate(good()));
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code, ExitCode::kBadConfiguration);
+    EXPECT_NE(refused.error().sentence.find("fencing=ignore"), std::string::npos);
+    EXPECT_TRUE(check_cluster(facts, *validate(with("fencing", "ignore"))));
+  }
+}
+
+TEST(Cluster, WithoutQuorumNothingIsServed) {
+  ClusterFacts facts = three_nodes();
+  facts.quorum_provider = false;
+  EXPECT_FALSE(check_cluster(facts, *validate(with("fencing", "ignore"))));
+}
+
+TEST(Cluster, MoreNodesThanAGroupCanHaveAreRefusedByNumber) {
+  ClusterFacts facts = three_nodes();
+  facts.nodes.resize(129);
+  const auto refused = check_cluster(facts, *validate(good()));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().sentence,
+            "the cluster has 129 nodes; a corosync process group, and so saru, has at most 128");
+}
+
+TEST(Cluster, TheHashCoversWhatAllMustAgreeOnAndNothingElse) {
+  const Nanos lease = std::chrono::milliseconds(1375);
+  const auto hash = [&lease](const std::string& name, const std::string& value) {
+    return hash_of(*validate(with(name, value)), lease);
+  };
+  const std::uint64_t same = hash_of(*validate(good()), lease);
+  EXPECT_EQ(hash("nic", "ens3"), same);
+  EXPECT_EQ(hash("weight", "7"), same);
+  EXPECT_EQ(hash("log-level", "debug"), same);
+  EXPECT_NE(hash("blocks", "256"), same);
+  EXPECT_NE(hash("mac", "02:00:00:00:00:01"), same);
+  EXPECT_NE(hash("ip", "10.77.0.101"), same);
+  EXPECT_NE(hash_of(*validate(good()), lease + Nanos(1)), same);
+  EXPECT_EQ(hash("ip", "10.0.0.1,10.0.0.2"), hash("ip", "10.0.0.2,10.0.0.1"));
+}
+
+}  // namespace
+}  // namespace saru
