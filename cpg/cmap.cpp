@@ -10,6 +10,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <thread>
 #include <utility>
 
 #include "cpg/background.h"
@@ -23,10 +24,23 @@ using Facts = tl::expected<ClusterFacts, CorosyncError>;
 constexpr const char* kNotRunning =
     "corosync is not running on this node: start it (systemctl start corosync)";
 
+// Corosync says "try again" while it starts and while the ring forms anew. For threads of ours
+// only: it sleeps in between.
+template <class Call>
+cs_error_t patiently(Call call) {
+  constexpr std::chrono::milliseconds kPause{20};
+  cs_error_t error = CS_ERR_TRY_AGAIN;
+  for (int tries = 0; tries < 100 && error == CS_ERR_TRY_AGAIN; ++tries) {
+    if (tries > 0) std::this_thread::sleep_for(kPause);
+    error = call();
+  }
+  return error;
+}
+
 // A connection to the map, or why there is none.
 class Map {
  public:
-  Map() : error_(cmap_initialize(&handle_)) {}
+  Map() : error_(patiently([this] { return cmap_initialize(&handle_); })) {}
   ~Map() {
     if (error_ == CS_OK) cmap_finalize(handle_);
   }
@@ -36,25 +50,35 @@ class Map {
   cs_error_t error() const { return error_; }
   std::optional<std::uint32_t> number(const std::string& key) const {
     std::uint32_t value = 0;
-    if (cmap_get_uint32(handle_, key.c_str(), &value) == CS_OK) return value;
+    const cs_error_t error =
+        patiently([&] { return cmap_get_uint32(handle_, key.c_str(), &value); });
+    if (error == CS_OK) return value;
     std::uint8_t small = 0;
-    if (cmap_get_uint8(handle_, key.c_str(), &small) == CS_OK) return small;
+    if (error == CS_ERR_INVALID_PARAM &&  // another type
+        patiently([&] { return cmap_get_uint8(handle_, key.c_str(), &small); }) == CS_OK) {
+      return small;
+    }
     return std::nullopt;
   }
   std::string text(const std::string& key) const {
     char* value = nullptr;
-    if (cmap_get_string(handle_, key.c_str(), &value) != CS_OK) return {};
+    const cs_error_t error =
+        patiently([&] { return cmap_get_string(handle_, key.c_str(), &value); });
+    if (error != CS_OK) return {};
     const std::unique_ptr<char, decltype(&std::free)> owned(value, &std::free);
     return value;
   }
   std::vector<std::string> keys(const std::string& prefix) const {
     std::vector<std::string> found;
     cmap_iter_handle_t iterator = 0;
-    if (cmap_iter_init(handle_, prefix.c_str(), &iterator) != CS_OK) return found;
+    const cs_error_t error =
+        patiently([&] { return cmap_iter_init(handle_, prefix.c_str(), &iterator); });
+    if (error != CS_OK) return found;
     std::array<char, CMAP_KEYNAME_MAXLEN + 1> key{};
     std::size_t size = 0;
     cmap_value_types_t type{};
-    while (cmap_iter_next(handle_, iterator, key.data(), &size, &type) == CS_OK) {
+    const auto next = [&] { return cmap_iter_next(handle_, iterator, key.data(), &size, &type); };
+    while (patiently(next) == CS_OK) {
       found.emplace_back(key.data());
     }
     cmap_iter_finalize(handle_, iterator);
@@ -106,10 +130,10 @@ std::vector<ClusterNode> read_nodes(const Map& map) {
 // What votequorum works with now. Without it the values of the configuration stay.
 cs_error_t read_votes(ClusterFacts& facts) {
   votequorum_handle_t handle = 0;
-  cs_error_t error = votequorum_initialize(&handle, nullptr);
+  cs_error_t error = patiently([&] { return votequorum_initialize(&handle, nullptr); });
   if (error != CS_OK) return error;
   votequorum_info info{};
-  error = votequorum_getinfo(handle, facts.local.value, &info);
+  error = patiently([&] { return votequorum_getinfo(handle, facts.local.value, &info); });
   votequorum_finalize(handle);
   if (error != CS_OK) return error;
   facts.votes = info.node_votes;
