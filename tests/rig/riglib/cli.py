@@ -17,10 +17,10 @@ Pacemaker; its eth0 (10.77.0.K/16, fd77::K/64) is plugged into a switch, as is t
 (10.77.0.250, fd77::250). A node keeps its own /etc, /var/lib, /usr/sbin and /var/log from boot to
 boot, has a fresh /run and /dev/shm, and shares all else with the host, also /tmp. The rig is kept
 below /run/saru-rig-NAME; several run side by side with --name."""
-CUT_ABOUT = """Splits the network: the named machines keep each other, and lose all the rest. Their links stay
-up. The client and the servers stay with the rest unless they are named. A second cut makes a
-third side; a machine named again moves there. 'rig heal' joins all sides."""
-PAUSE_ABOUT = """Stops (SIGSTOP) all processes of the node, its init included, or all that have the name PROCESS.
+CUT_ABOUT = """split the network: the named machines keep each other and lose all the rest
+Their links stay up. The client and the servers stay with the rest unless they are named. A second
+cut makes a third side; a machine named again moves there. 'rig heal' joins all sides."""
+PAUSE_ABOUT = """stop (SIGSTOP) everything on the node, or the processes of that name
 The node's kernel goes on: it answers ARP and pings, and packets still pass its rules."""
 
 
@@ -32,8 +32,7 @@ def make_parser():
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name, about, **kwargs):
-        made = commands.add_parser(name, help=about.partition("\n")[0], description=about, **kwargs)
-        return made
+        return commands.add_parser(name, help=about.partition("\n")[0], description=about, **kwargs)
 
     add_up(command("up", "start a rig; returns when all nodes are online"))
     command("down", "take everything of the rig away; fine when there is nothing")
@@ -59,10 +58,10 @@ def make_parser():
     one.add_argument("--json", action="store_true", help="print when it happened")
     one = command("heal", "end all cuts")
     one.add_argument("--json", action="store_true", help="print when it happened")
-    wait = command("wait", "wait until nodes are online or offline for the others, or all is stable")
+    wait = command("wait", "until nodes are online, or offline for the others, or all is stable")
     wait.add_argument("what", choices=("online", "offline", "stable"))
     wait.add_argument("machine", nargs="*")
-    wait.add_argument("--timeout", type=float, default=30, metavar="S", help="seconds (30)")
+    wait.add_argument("--timeout", type=float, default=60, metavar="S", help="seconds (60)")
     commands.add_parser("_power")
     return parser
 
@@ -70,7 +69,7 @@ def make_parser():
 def add_up(up):
     up.add_argument("--nodes", type=int, default=3, metavar="N", help="1 to 32 (3)")
     up.add_argument("--token", type=int, metavar="MS",
-                    help="Totem token timeout (500; 2000 from 7 nodes on, 5000 from 11, 10000 from 17)")
+                    help="Totem token timeout (500; from 7 nodes 2000, 11: 5000, 17: 10000)")
     up.add_argument("--consensus", type=int, metavar="MS", help="(Corosync's own: 1.2 x token)")
     up.add_argument("--crypto", default="aes256", choices=("aes256", "aes128", "none"),
                     help="knet encryption (aes256, with sha256)")
@@ -84,7 +83,7 @@ def add_up(up):
                     help="where sarud and saructl are built ($SARU_BIN, or build/agent)")
     up.add_argument("--ocf", metavar="DIR", help="resource agents ocf:saru:* ($SARU_OCF, or ocf)")
     up.add_argument("--timeout", type=float, metavar="S",
-                    help="seconds until all must be online (30 + 5 per node)")
+                    help="seconds until all must be online (90 + 5 per node)")
     up.add_argument("--json", action="store_true", help="print the status at the end, for tools")
 
 
@@ -169,7 +168,7 @@ def change(rig, options):
         report["silent_monotonic_ns"] = {}
         for name in names:
             report["silent_monotonic_ns"][name] = machine.crash(rig, name)
-            lifecycle.drop_after_crash(rig, name)
+            lifecycle.drop_netns(f"{rig.name}-{name}")
     elif what == "halt":
         for name in names:
             cluster.halt(rig, name, 60)

@@ -51,7 +51,7 @@ nodelist {{
 {nodes}}}
 """
 
-# dc-deadtime: how long a node alone looks for a coordinator; the default of 20 s is for slow starts.
+# dc-deadtime: how long a node alone looks for a coordinator; its default is 20 s.
 CIB = """\
 <cib crm_feature_set="3.16.1" validate-with="pacemaker-3.9" epoch="1" num_updates="0" \
 admin_epoch="0">
@@ -76,7 +76,7 @@ FENCE = """
 
 
 def may_use_real_time():
-    """Whether a process of ours gets the real-time class (a cgroup or a container may forbid it)."""
+    """Whether a process of ours gets the real-time class (a container may forbid it)."""
     child = os.fork()
     if child == 0:
         try:
@@ -97,7 +97,8 @@ def corosync_conf(config):
     ping = 100 if config["nodes"] <= CROWD else 1000
     return COROSYNC_CONF.format(
         name=config["name"], cipher=config["crypto"], hash="sha256" if encrypted else "none",
-        token=config["token"], ping=ping, nodes=nodes, sched_rr="yes" if config["real_time"] else "no",
+        token=config["token"], ping=ping, nodes=nodes,
+        sched_rr="yes" if config["real_time"] else "no",
         consensus=f"  consensus: {config['consensus']}\n" if config["consensus"] else "",
         two_node="  two_node: 1\n" if config["two_node"] else "")
 
@@ -345,7 +346,8 @@ def settle(rig, seconds):
     for name, view in views(rig, awake(rig)).items():
         if view["quorate"]:
             code, _ = machine.query(machine.living_pid(rig, name),
-                                    ["crm_resource", "--wait", f"--timeout={seconds}s"], seconds + 5)
+                                    ["crm_resource", "--wait", f"--timeout={seconds}s"],
+                                    seconds + 5)
             if code != 0:
                 raise RigError(f"waited {seconds} s in vain for Pacemaker's pending actions; see "
                                f"'rig exec {name} -- crm_mon -1'; logs: {logs(rig)}")

@@ -97,7 +97,8 @@ def make_config(rig, options):
     return {"name": rig.name, "nodes": options.nodes, "servers": options.servers,
             "token": options.token, "consensus": options.consensus, "crypto": options.crypto,
             "two_node": options.two_node, "stonith": options.stonith,
-            "pacemaker": options.pacemaker, "real_time": options.nodes <= cluster.CROWD and cluster.may_use_real_time(),
+            "pacemaker": options.pacemaker,
+            "real_time": options.nodes <= cluster.CROWD and cluster.may_use_real_time(),
             "bin": binaries(options.bin), "ocf": agents(options.ocf),
             "authkey": os.urandom(256).hex()}
 
@@ -158,7 +159,7 @@ def build(rig, config, options, say):
     crowd = len(nodes) > cluster.CROWD
     for name in nodes:
         machine.start_cluster(rig, name, config["pacemaker"] and not crowd)
-    deadline = Deadline(options.timeout or 30 + 5 * len(nodes))
+    deadline = Deadline(options.timeout or 90 + 5 * len(nodes))
     cluster.wait_until(rig, deadline.left(), f"Corosync on {len(nodes)} nodes to agree",
                        lambda: members_problem(rig, nodes))
     reached(f"Corosync: {len(nodes)} members on every node", "corosync_s")
@@ -199,12 +200,8 @@ def boot_again(rig, names):
             machine.start_cluster(rig, name, rig.config()["pacemaker"])
 
 
-def drop_after_crash(rig, name):
-    """A named network namespace would outlive its machine."""
-    drop_netns(f"{rig.name}-{name}")
-
-
 def drop_netns(name):
+    """A named network namespace would outlive its machine."""
     if os.path.exists(f"/run/netns/{name}"):
         run(["ip", "netns", "del", name])
 

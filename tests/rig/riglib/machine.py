@@ -119,7 +119,7 @@ class Booting:
 
 def boot(rig, machines):
     """Boots machines side by side; their state directories exist already."""
-    deadline = Deadline(20 + len(machines))
+    deadline = Deadline(60 + len(machines))
     booting = [Booting(rig, machine, "node" if machine[0] == "n" else "plain")
                for machine in machines]
     for one in booting:

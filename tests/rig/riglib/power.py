@@ -106,6 +106,7 @@ def serve(rig):
                 except RigError as error:
                     answer = str(error)
                 spent = (time.monotonic() - began) * 1000
-                first = answer.splitlines()[0] if answer else ""
-                print(f"{time.time():.6f} {' '.join(words)} -> {first} ({spent:.1f} ms)", flush=True)
+                first = answer.partition("\n")[0]
+                print(f"{time.time():.6f} {' '.join(words)} -> {first} ({spent:.1f} ms)",
+                      flush=True)
                 peer.sendall(answer.encode())

@@ -46,12 +46,8 @@ def create(rig):
     batch(rig.switch, ["link set lo up"] + bridge_commands("br0"))
 
 
-def connect(rig, machine, pid):
-    """Gives the machine with this init its eth0, and plugs the other end in on its side."""
-    attach_many(rig, {machine: pid})
-
-
 def attach_many(rig, pids):
+    """Gives each machine with this init its eth0, and plugs the other end in on its side."""
     commands = []
     sides = rig.read_json("sides.json", {})
     for machine, pid in pids.items():
