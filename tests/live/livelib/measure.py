@@ -5,11 +5,13 @@ Where they come from: gaps, packets answered twice and SYN retransmissions from 
 switch (saru-witness); corosync_ms from a CPG listener of its own on a survivor; blocks from the
 kernels' sets; requests from the client. sarud is never asked for a figure."""
 import json
+import os
+import signal
 import time
 
 from livelib import blocks as blocks_of
 from livelib.cluster import LiveError
-from livelib.load import (PROBED_BLOCKS, HttpLoad, Listener, Monitor, Probes, Servers, Witness)
+from livelib.load import (PROBE_RATE, PROBED_BLOCKS, HttpLoad, Listener, Monitor, Probes, Servers, Witness)
 
 LEAD_S = 1.0     # probes run this long before an event
 SETTLE_S = 0.7   # and this long after its end
@@ -97,7 +99,7 @@ class Run:
         before = blocks_of.read_kernels(cluster)
         probes, first_ns = self.probe(blocks_of.spread(before[node], PROBED_BLOCKS))
         at_ns = time.time_ns()
-        cluster.run(cluster.nodes[0], "pcs", "node", "standby", node, timeout=60)
+        cluster.run(cluster.nodes[0], "pcs", "node", "standby", node, timeout=180)
         after = self.settled(60, f"{node} to hand over its blocks", without=node)
         return self.finish("standby", first_ns, probes, before, after, at_ns)
 
@@ -106,7 +108,7 @@ class Run:
         before = blocks_of.read_kernels(cluster)
         probes, first_ns = self.probe(self.will_move(before, cluster.living()))
         at_ns = time.time_ns()
-        cluster.run(cluster.nodes[0], "pcs", "node", "unstandby", node, timeout=60)
+        cluster.run(cluster.nodes[0], "pcs", "node", "unstandby", node, timeout=180)
         after = self.settled(60, f"{node} to get its share of the blocks")
         return self.finish("unstandby", first_ns, probes, before, after, at_ns)
 
@@ -118,23 +120,32 @@ class Run:
         done = cluster.run(node, "nft", "flush", "ruleset", check=False)
         time.sleep(1.5)
         after = self.settled(30, f"the table of {node} to be whole again")
-        figures = self.finish("flush", first_ns, probes, before, after, at_ns)
+        figures = self.finish("flush", first_ns, probes, before, after, at_ns,
+                              touched=probes.blocks)
         figures["nft_exit"] = done.returncode
         return figures
 
     def kill_sarud(self):
-        """kill -9 of sarud: its kernel goes on until the lease ends, Pacemaker restarts it."""
+        """kill -9: the kernel goes on until the lease ends; Pacemaker starts sarud again."""
         cluster, node = self.cluster, self.resting
         before = blocks_of.read_kernels(cluster)
         probes, first_ns = self.probe(blocks_of.spread(before[node], PROBED_BLOCKS))
         pid = cluster.process_of(node, "sarud")
         at_ns = time.time_ns()
-        cluster.run(node, "sh", "-c", "kill -9 $(pidof sarud)")
+        os.kill(pid, signal.SIGKILL)
         cluster.wait(lambda: cluster.process_of(node, "sarud") not in (None, pid), 60,
                      f"Pacemaker to start sarud on {node} again")
         after = self.settled(60, f"{node} to get its share of the blocks again")
-        figures = self.finish("kill", first_ns, probes, before, after, at_ns)
-        return figures
+        return self.finish("kill", first_ns, probes, before, after, at_ns, touched=probes.blocks)
+
+    def disturb(self, name, act, seconds=90):
+        """Anything else: act() under probes to blocks of all nodes, until all is as it was."""
+        before = blocks_of.read_kernels(self.cluster)
+        probes, first_ns = self.probe(blocks_of.spread(range(blocks_of.BLOCKS), 48), rate=400)
+        at_ns = time.time_ns()
+        act()
+        after = self.settled(seconds, f"the cluster to recover from: {name}")
+        return self.finish(name, first_ns, probes, before, after, at_ns, touched=probes.blocks)
 
     def will_move(self, before, members):
         now, soon = blocks_of.owners(before), blocks_of.forecast(self.cluster, before, members)
@@ -142,25 +153,25 @@ class Run:
 
     # Figures.
 
-    def probe(self, probed):
+    def probe(self, probed, rate=PROBE_RATE):
         """Starts the probes; the window of the event begins when they run."""
-        probes = Probes(self.cluster, self.folder, probed)
+        probes = Probes(self.cluster, self.folder, probed, rate)
         time.sleep(LEAD_S)
         if probes.process.poll() is not None:
             raise LiveError("the UDP probes have ended at once")
         return probes, time.time_ns() - int(LEAD_S / 2 * 1e9)
 
-    def finish(self, name, first_ns, probes, before, after, at_ns, ring_ns=None, broken=()):
+    def finish(self, name, first_ns, probes, before, after, at_ns, ring_ns=None, broken=(),
+               touched=None):
         time.sleep(SETTLE_S)
         last_ns = time.time_ns()
         sent = probes.stop()
         time.sleep(CATCH_UP_S)
         seen = self.witness.judge(name, first_ns, 0, (last_ns - first_ns) / 1e6)
         moved = blocks_of.moved(before, after)
-        # A crash takes no block away from anybody who lives; a flush moves none.
         rows = {row["block"]: row for row in seen["blocks"] if row["protocol"] == "udp"}
-        touched = [b for b in probes.blocks if b in moved] if name not in ("flush", "kill") \
-            else probes.blocks
+        if touched is None:
+            touched = [b for b in probes.blocks if b in moved]
         silent = [b for b in probes.blocks if b not in rows]
         others = [rows[b]["gap_ms"] for b in probes.blocks if b in rows and b not in touched]
         figures = {
