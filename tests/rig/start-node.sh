@@ -2,16 +2,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Starts the cluster software of a booted node: start-node.sh yes|no (with Pacemaker).
 ulimit -c 0
-corosync=$(pidof corosync)
-if [ -z "$corosync" ]; then
-  corosync -f </dev/null >/var/log/corosync.out 2>&1 &
-  corosync=$!
+if ! pidof -q corosync; then
+  # A daemon of its own, below pid 1: Pacemaker does not wait for children that are not its own.
+  setsid -f corosync -f </dev/null >/var/log/corosync.out 2>&1
 fi
 [ "$1" = yes ] || exit 0
 tries=0
 until corosync-cfgtool -s >/dev/null 2>&1; do
   tries=$((tries + 1))
-  if ! kill -0 "$corosync" 2>/dev/null || [ "$tries" -gt 600 ]; then
+  if [ "$tries" -gt 600 ] || { [ "$tries" -gt 40 ] && ! pidof -q corosync; }; then
     echo "corosync does not answer: Pacemaker not started" >&2
     exit 1
   fi
