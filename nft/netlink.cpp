@@ -12,10 +12,10 @@
 namespace saru::nft {
 namespace {
 
-// All elements of 4096 blocks deleted and added, and the tables around them, take a third of it.
-constexpr std::size_t kBatchSize = std::size_t{1} << 20;
-// No single message is longer: a netlink attribute has 16 bits for its length.
-constexpr std::size_t kLargestMessage = std::size_t{1} << 17;
+// What must be left in a batch to start another message: elements come in messages of 60000 bytes,
+// and everything else is far smaller.
+constexpr std::size_t kRoomInTransaction = std::size_t{1} << 16;
+constexpr std::size_t kRoomInFewRequests = 4096;
 constexpr int kSocketBuffer = 4 << 20;
 constexpr std::size_t kReceiveSize = std::size_t{1} << 16;
 constexpr int kSendTries = 100;
@@ -86,8 +86,6 @@ Error Refusal::error() const {
   return {kind_of(code), text};
 }
 
-Batch::Batch() : buffer_(kBatchSize) {}
-
 void Batch::clear() {
   used_ = 0;
   last_ = nullptr;
@@ -101,7 +99,8 @@ void Batch::finish_last() {
 
 nlmsghdr* Batch::start(std::uint16_t type, std::uint16_t flags) {
   finish_last();
-  if (used_ + kLargestMessage > buffer_.size()) std::abort();  // a bug: see kBatchSize
+  const std::size_t room = buffer_.size() > kFewRequests ? kRoomInTransaction : kRoomInFewRequests;
+  if (used_ + room > buffer_.size()) std::abort();  // a bug: the batch was made too small
   std::fill_n(buffer_.begin() + static_cast<std::ptrdiff_t>(used_), 64, '\0');
   last_ = mnl_nlmsg_put_header(buffer_.data() + used_);
   last_->nlmsg_type = type;

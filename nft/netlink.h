@@ -40,7 +40,10 @@ inline tl::unexpected<Error> fail(const Refusal& refusal) {
 // Requests that are sent in one datagram, each with an acknowledgement.
 class Batch {
  public:
-  Batch();
+  // Room for a transaction about all blocks, or for a few requests.
+  static constexpr std::size_t kTransaction = std::size_t{1} << 20;
+  static constexpr std::size_t kFewRequests = std::size_t{1} << 16;
+  explicit Batch(std::size_t size = kFewRequests) : buffer_(size) {}
 
   // Starts a message; put attributes after it. The message ends where the next one starts.
   // Flags: NLM_F_REQUEST and NLM_F_ACK are added.

@@ -56,7 +56,7 @@ struct Table::Impl {
   TableConfig config;
   TableOptions options;
   NetlinkSocket socket;
-  Batch batch;
+  Batch batch{Batch::kTransaction};
   Features features;
   std::uint32_t flags = kTableOwner | kTablePersist;
   bool link_guarded = false;

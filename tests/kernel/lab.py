@@ -141,7 +141,8 @@ class Lab:
         self.plug(self.client, "c", "02:00:00:00:00:64")
         # Low 16 bits of 10.9.0.100 and fd09::64: block 0. Those of .200 and ::c8: block 1.
         for address in ("10.9.0.100/16", "10.9.0.200/16", "fd09::64/64", "fd09::c8/64"):
-            self.client.ip("addr", "add", address, "dev", "e0", *(["nodad"] if ":" in address else []))
+            self.client.ip("addr", "add", address, "dev", "e0",
+                           *(["nodad"] if ":" in address else []))
         return self
 
     def __exit__(self, *_):
@@ -177,9 +178,11 @@ class Lab:
     def server(self, node, kind, address, port=7):
         """A listening socket on a shared address; the address may not be there yet."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        free = (socket.IPPROTO_IPV6, 78, 1) if family == socket.AF_INET6 else (socket.SOL_IP, 15, 1)  # FREEBIND
+        # FREEBIND
+        free = (socket.IPPROTO_IPV6, 78, 1) if family == socket.AF_INET6 else (socket.SOL_IP, 15, 1)
         made = node.socket(family, kind, bind=(address, port), options=[
-            free, (socket.SOL_SOCKET, socket.SO_REUSEADDR, 1), (socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)])
+            free, (socket.SOL_SOCKET, socket.SO_REUSEADDR, 1), (socket.SOL_SOCKET,
+                                                                socket.SO_RCVBUF, 8 << 20)])
         if kind == socket.SOCK_STREAM:
             made.listen(64)
         self.sockets.append(made)
@@ -273,7 +276,8 @@ def main(*tests):
         try:
             with Lab(sys.argv[1]) as lab:
                 test(lab, tap)
-        except (RuntimeError, OSError, subprocess.SubprocessError, AttributeError, KeyError) as error:
+        except (RuntimeError, OSError, subprocess.SubprocessError, AttributeError,
+                KeyError) as error:
             tap.check(False, test.__name__, error)
     print(f"1..{tap.count}", flush=True)
     sys.exit(1 if tap.failed else 0)

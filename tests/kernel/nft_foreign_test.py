@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What others do to the tables: refused or spared where the kernel can, else noticed and repaired."""
+"""What others do to the tables: refused or spared where the kernel can, else noticed and
+repaired."""
 import signal
 import socket
 import statistics
@@ -34,7 +35,8 @@ def spared(net, tap):
     """With owner and persist: a foreign flush spares the tables, a foreign change is refused"""
     node, driver, opened = open_node(net)
     if opened["protection"] == "none":
-        return tap.skip("owner and persist", "this kernel has no persistent owned tables (Linux 6.9)")
+        return tap.skip("owner and persist",
+                        "this kernel has no persistent owned tables (Linux 6.9)")
     node.exec("nft", "flush", "ruleset", check=False)
     words = driver.must("verify")["value"]
     tap.check(words == [], "'nft flush ruleset' changes nothing", words)
@@ -61,8 +63,10 @@ def orphaned(net, tap):
     driver.end(signal.SIGKILL)
     other = net.driver(node)
     removed = other.must("cleanup")["value"]
-    tap.check(len(removed) == 3 and removed[0].startswith("interface saru1"), "all is removed", removed)
-    tap.check("saru" not in node.exec("nft", "list", "ruleset") + node.ip("link"), "nothing is left")
+    tap.check(len(removed) == 3 and removed[0].startswith("interface saru1"), "all is removed",
+              removed)
+    tap.check("saru" not in node.exec("nft", "list", "ruleset") + node.ip("link"),
+              "nothing is left")
     tap.check(other.must("cleanup")["value"] == [], "again: nothing to do")
 
 
@@ -101,7 +105,8 @@ def noticed(net, tap):
         news = driver.must("news 2000")["news"]
         said = [one["text"] for one in news if one["what"] == "table"]
         words = driver.must("verify")["value"]
-        tap.check(any("(nft)" in text for text in said) and any(words_wanted in word for word in words),
+        tap.check(any("(nft)" in text for text in said) and
+                  any(words_wanted in word for word in words),
                   f"nft {command}", f"watch: {said}\nverify: {words}")
         driver.must("rebuild even 60000")
         words = driver.must("verify")["value"]
@@ -143,7 +148,8 @@ def flush_gap(net, tap):
     finally:
         going = False
         thread.join()
-    tap.note(f"foreign packets came in for {statistics.median(gaps):.2f} ms (median), {max(gaps):.2f} ms (most)")
+    tap.note(f"foreign packets came in for {statistics.median(gaps):.2f} ms (median), "
+             f"{max(gaps):.2f} ms (most)")
     tap.check(max(gaps) < 250, "the gap is short", gaps)
     words = driver.must("verify")["value"]
     tap.check(words == [], "all is as before", words)

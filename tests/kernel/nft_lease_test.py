@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The dead man's switch: the address closes when the lease ends, whatever happens to the process."""
+"""The dead man's switch: the address closes when the lease ends, whatever happens to the
+process."""
 import os
 import select
 import signal
@@ -13,11 +14,13 @@ from lab import V4, V6, drain, received
 
 PORT = 8 * lab.BLOCK_SIZE  # of block 8
 LATE_MS = 0.5  # the clocks of sender and receiver are one; this is for the reading of them
-EARLY_MS = 9.0  # the timed element ends at a jiffy (4 ms at 250 Hz), the deadline starts before the write
+# the timed element ends at a jiffy (4 ms at 250 Hz), the deadline starts before the write
+EARLY_MS = 9.0
 
 
 class Stream:
-    """Datagrams every 0.2 ms from a client port; when did the last one get in? (CLOCK_REALTIME, kernel's stamp)"""
+    """Datagrams every 0.2 ms from a client port; when did the last one get in? (CLOCK_REALTIME,
+    kernel's stamp)"""
 
     def __init__(self, net, node, target):
         self.server = net.server(node, socket.SOCK_DGRAM, target)
@@ -50,7 +53,8 @@ class Stream:
         return struct.unpack("!Q", data)[0], seconds * 10**9 + nanos
 
     def close_ns(self, silence_s=0.4, most_s=20):
-        """When the last packet came in and when the first refused one was sent; None if none came in."""
+        """When the last packet came in and when the first refused one was sent; None if none came
+        in."""
         last, end = None, time.monotonic() + most_s
         while select.select([self.server], [], [], silence_s)[0]:
             last = self.stamp()
@@ -79,7 +83,7 @@ def measure(tap, what, stream, end_ns):
     if times is None:
         return tap.check(False, what, "nothing came in at all")
     before, refused = ((end_ns - at) / 1e6 for at in times)
-    tap.note(f"last packet in {before:.2f} ms, first one refused {refused:.2f} ms before the end of the lease")
+    tap.note(f"last packet in {before:.2f} ms, first one refused {refused:.2f} ms before the end")
     return tap.check(before >= -LATE_MS and refused <= EARLY_MS,
                      f"{what}: not late, at most {EARLY_MS} ms early")
 
@@ -138,9 +142,11 @@ def pause_before_write(net, tap):
                 measure(tap, f"paused {pause_s} s in a lease of {lease_ms} ms", stream, end)
             else:
                 got = stream.first_ns(0.3)
-                tap.check(got is None, f"paused {pause_s} s in a lease of {lease_ms} ms: never opens",
+                tap.check(got is None,
+                          f"paused {pause_s} s in a lease of {lease_ms} ms: never opens",
                           f"a packet came in {(got or 0) - end} ns after the end, {begin}")
-            tap.check(answer["lease_ms"] is not None, "the timed elements alone would have opened it")
+            tap.check(answer["lease_ms"] is not None,
+                      "the timed elements alone would have opened it")
             driver.must("apply none")
     finally:
         stream.stop()
@@ -151,7 +157,8 @@ def deadline_passed(net, tap):
     _, driver = open_node(net)
     for command in ("apply all 0", "apply all", "apply none 5000", "rebuild all 0"):
         answer = driver.must(command)
-        closed = answer["count"] == 0 and (answer["lease_ms"] is None or command == "apply none 5000")
+        leased = command == "apply none 5000"
+        closed = answer["count"] == 0 and (leased or answer["lease_ms"] is None)
         tap.check(closed, f"'{command}' leaves nothing owned", answer)
     answer = driver.must("apply even 3000")
     tap.check(answer["count"] == 256 and 2900 < answer["lease_ms"] <= 3000, "opens again", answer)
@@ -213,14 +220,17 @@ def switches(net, tap):
     going = False
     for thread in threads:
         thread.join()
-    # Neighbours in the stream are of different halves. Inside one half every second packet comes: distance
-    # 2. At a switch two in a row come (1) or none of two (3). Anything else was seen by both or by none.
+    # Neighbours in the stream are of different halves. Inside one half every second packet comes:
+    # distance
+    # 2. At a switch two in a row come (1) or none of two (3). Anything else was seen by both or by
+    # none.
     steps = [b - a for a, b in zip(numbers, numbers[1:])]
     changes = sum(step in (1, 3) for step in steps)
     wrong = [step for step in steps if step not in (1, 2, 3)]
     tap.note(f"{sent} packets, {count} switches, {changes} seen in the stream")
     tap.check(count > 20 and changes > 20, "there were switches under load", (count, changes))
-    tap.check(not wrong and changes <= count, "no packet saw a half-made set", (wrong[:20], changes, count))
+    tap.check(not wrong and changes <= count, "no packet saw a half-made set",
+              (wrong[:20], changes, count))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The macvlan: the shared MAC is what neighbours learn and never a source; addresses run out; what others do."""
+"""The macvlan: the shared MAC is what neighbours learn and never a source; addresses run out; what
+others do."""
 import select
 import signal
 import socket
@@ -53,7 +54,8 @@ def answers_arp(net, tap):
     tap.check(got == {("02:00:00:00:00:01", SHARED_MAC), ("02:00:00:00:00:02", SHARED_MAC)},
               "both nodes answer, shared MAC inside, own MAC outside", got)
     got = arp_answers(net, "10.9.0.12")
-    tap.check(got == {("02:00:00:00:00:02", "02:00:00:00:00:02")}, "a node's own address is its NIC's", got)
+    tap.check(got == {("02:00:00:00:00:02", "02:00:00:00:00:02")},
+              "a node's own address is its NIC's", got)
     target = socket.inet_pton(socket.AF_INET6, V6)
     sniffer = net.client.packet_socket("e0", 0x86dd)
     net.sockets.append(sniffer)
@@ -65,12 +67,14 @@ def answers_arp(net, tap):
               "neighbour advertisements likewise", got)
     # The trap: with the default settings the NIC answers too.
     node, driver, warnings = nodes[0]
-    tap.check(any("arp_ignore was 0 and is 1" in one for one in warnings), "the change of the NIC is told", warnings)
+    tap.check(any("arp_ignore was 0 and is 1" in one for one in warnings),
+              "the change of the NIC is told", warnings)
     node.sysctl("net.ipv4.conf.e0.arp_ignore", 0)
     tap.check(("02:00:00:00:00:01", "02:00:00:00:00:01") in arp_answers(net, V4),
               "(control: without the setting the NIC answers with its own MAC)")
     words = driver.must("verify-link")["value"]
-    tap.check(any("net.ipv4.conf.e0.arp_ignore is 0" in one for one in words), "verify() says so", words)
+    tap.check(any("net.ipv4.conf.e0.arp_ignore is 0" in one for one in words), "verify() says so",
+              words)
 
 
 def hides_mac(net, tap):
@@ -92,7 +96,8 @@ def hides_mac(net, tap):
     net.udp_from("10.9.0.100", 5001, V4).send(b"x")
     tap.check(received(server, lab.ANSWER_S) is not None, "there is traffic")
     # From the macvlan itself, as a program bound to it would send.
-    out = node.socket(socket.AF_INET, socket.SOCK_DGRAM, options=[(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"saru1")])
+    out = node.socket(socket.AF_INET, socket.SOCK_DGRAM,
+                      options=[(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"saru1")])
     net.sockets.append(out)
     try:
         out.sendto(b"x", ("10.9.0.100", 99))
@@ -106,7 +111,8 @@ def hides_mac(net, tap):
     raw_nic.send(BROADCAST + SHARED + b"\x88\xb5" + b"raw from the NIC".ljust(46))
     seen = frames(sniffer, 0.3)
     sources = {one[6:12].hex(":") for one in seen}
-    tap.check(any(b"raw from the macvlan" in one for one in seen) and any(b"raw from the NIC" in one for one in seen),
+    tap.check(any(b"raw from the macvlan" in one for one in seen) and
+              any(b"raw from the NIC" in one for one in seen),
               "frames made by hand got through")
     tap.check(sources == {"02:00:00:00:00:01"}, "only the NIC's own MAC is a source", sources)
     fdb = net.switch.exec("bridge", "fdb", "show")
@@ -117,14 +123,17 @@ def hides_mac(net, tap):
     raw = plain_node.packet_socket("saru1")
     net.sockets.append(raw)
     raw.send(BROADCAST + SHARED + b"\x88\xb5" + b"unmasked".ljust(46))
-    tap.check(SHARED in {one[6:12] for one in frames(second, 0.2)}, "(control: without the table it is seen)")
+    tap.check(SHARED in {one[6:12] for one in frames(second, 0.2)},
+              "(control: without the table it is seen)")
 
 
 def announces(net, tap):
     """Gratuitous ARP and unsolicited neighbour advertisements are right, and believed"""
     _, driver, _ = open_node(net)
-    net.client.ip("neigh", "replace", V4, "lladdr", "02:00:00:00:00:99", "dev", "e0", "nud", "stale")
-    net.client.ip("neigh", "replace", V6, "lladdr", "02:00:00:00:00:99", "dev", "e0", "nud", "stale")
+    net.client.ip("neigh", "replace", V4, "lladdr", "02:00:00:00:00:99", "dev", "e0", "nud",
+                  "stale")
+    net.client.ip("neigh", "replace", V6, "lladdr", "02:00:00:00:00:99", "dev", "e0", "nud",
+                  "stale")
     sniffer = net.client.packet_socket("e0")
     net.sockets.append(sniffer)
     time.sleep(1.1)  # the kernel believes a change only after locktime (1 s)
@@ -133,7 +142,8 @@ def announces(net, tap):
     arps = [one for one in seen if one[12:14] == b"\x08\x06" and one[22:28] == SHARED]
     adverts = [one for one in seen if one[12:14] == b"\x86\xdd" and one[54] == 136]
     tap.check(len(arps) == 2 and len(adverts) == 1 and all(
-        one[6:12].hex(":") == "02:00:00:00:00:01" for one in arps + adverts), "three frames, own MAC outside",
+        one[6:12].hex(":") == "02:00:00:00:00:01" for one in arps + adverts),
+        "three frames, own MAC outside",
               (len(arps), len(adverts)))
     for target in (V4, V6):
         line = net.client.ip("neigh", "show", target)
@@ -171,7 +181,8 @@ def lifetimes(net, tap):
         if not more:
             break
         news += more
-    tap.check({one["what"] for one in news} == {"address"} and len(news) == 2, "running out is noticed", news)
+    tap.check({one["what"] for one in news} == {"address"} and len(news) == 2,
+              "running out is noticed", news)
     again.must("renew 60")
     words = again.must("verify-link")["value"]
     tap.check(words == [], "renew() brings them back", words)
@@ -208,7 +219,8 @@ def strict(net, tap):
     tap.check(net.tcp_answers("10.9.0.100", 5000, V4), "works with rp_filter=1 for all interfaces")
     node.sysctl("net.ipv4.conf.all.arp_ignore", 8)
     words = driver.must("verify-link")["value"]
-    tap.check(any("set it to 0 or 1" in one for one in words), "verify() names what stops ARP answers", words)
+    tap.check(any("set it to 0 or 1" in one for one in words),
+              "verify() names what stops ARP answers", words)
 
 
 def disturbed(net, tap):
@@ -221,10 +233,13 @@ def disturbed(net, tap):
         news = driver.must("news 3000")["news"]
         words = driver.must("verify-link")["value"]
         tap.check(any(one["what"] == what and words_wanted in one["text"] for one in news) and
-                  any((verified or words_wanted) in one for one in words), command, f"{news}\n{words}")
+                  any((verified or words_wanted) in one for one in words), command,
+                  f"{news}\n{words}")
 
-    deed(f"ip addr del {V4}/32 dev saru1", "address", f"address {V4} is gone", f"{V4} is not on saru1")
-    deed(f"ip addr del {V6}/128 dev saru1", "address", f"address {V6} is gone", f"{V6} is not on saru1")
+    deed(f"ip addr del {V4}/32 dev saru1", "address", f"address {V4} is gone",
+         f"{V4} is not on saru1")
+    deed(f"ip addr del {V6}/128 dev saru1", "address", f"address {V6} is gone",
+         f"{V6} is not on saru1")
     driver.must("renew 60")
     deed(f"ip addr add {V4}/32 dev e0", "address", "on another interface", f"{V4} is also on e0")
     node.ip("addr", "del", f"{V4}/32", "dev", "e0")
@@ -232,16 +247,19 @@ def disturbed(net, tap):
     node.ip("link", "set", "saru1", "up")
     driver.must("renew 60")
     driver.must("resync")
-    deed("ip link set saru1 address 02:00:00:00:77:77", "link", "MAC of saru1", "instead of " + SHARED_MAC)
+    deed("ip link set saru1 address 02:00:00:00:77:77", "link", "MAC of saru1",
+         "instead of " + SHARED_MAC)
     node.ip("link", "set", "saru1", "address", SHARED_MAC)
     driver.must("resync")
     net.switch.ip("link", "set", "n1", "down")
     news = driver.must("news 3000")["news"]
-    tap.check(any(one["what"] == "carrier lost" for one in news) and driver.must("carrier")["value"] is False,
+    tap.check(any(one["what"] == "carrier lost" for one in news) and
+              driver.must("carrier")["value"] is False,
               "carrier lost", news)
     net.switch.ip("link", "set", "n1", "up")
     news = driver.must("news 3000")["news"]
-    tap.check(any(one["what"] == "carrier back" for one in news) and driver.must("carrier")["value"] is True,
+    tap.check(any(one["what"] == "carrier back" for one in news) and
+              driver.must("carrier")["value"] is True,
               "carrier back", news)
     deed("ip link del saru1", "link", "interface saru1 is gone")
     words = driver.must("verify")["value"]
@@ -252,7 +270,8 @@ def disturbed(net, tap):
     tap.check(words == [], "made anew", words)
     driver.must("remove-link")
     driver.must("remove")
-    tap.check("saru" not in node.exec("nft", "list", "ruleset") + node.ip("link"), "removed without a trace")
+    tap.check("saru" not in node.exec("nft", "list", "ruleset") + node.ip("link"),
+              "removed without a trace")
 
 
 def refusals(net, tap):
@@ -267,7 +286,8 @@ def refusals(net, tap):
             if "error" in said:
                 break
         driver.end(signal.SIGKILL)
-        tap.check(words_wanted in said.get("error", ""), f"{' '.join(options)}: {said.get('error', said)}", words_wanted)
+        tap.check(words_wanted in said.get("error", ""),
+                  f"{' '.join(options)}: {said.get('error', said)}", words_wanted)
         tap.check("saru" not in node.ip("link"), "no interface is left")
 
     good = ("--address", V4)
@@ -288,7 +308,8 @@ def refusals(net, tap):
     said = net.driver(node)
     said.must("open")
     answer = said.ask("link 9")
-    tap.check("taken by an interface that is no macvlan (veth)" in answer.get("error", ""), "name taken", answer)
+    tap.check("taken by an interface that is no macvlan (veth)" in answer.get("error", ""),
+              "name taken", answer)
     node.ip("link", "del", "saru1")
     node.ip("link", "set", "e0", "down")
     answer = said.ask("link 9")
@@ -297,7 +318,8 @@ def refusals(net, tap):
     said.end()
     nobody = ["setpriv", "--reuid", "65534", "--clear-groups", net.driver_path, *good]
     answer = node.exec(*nobody, text="open\n")
-    tap.check("run as root or with CAP_NET_ADMIN" in answer and '"kind":1' in answer, "no permission", answer)
+    tap.check("run as root or with CAP_NET_ADMIN" in answer and '"kind":1' in answer,
+              "no permission", answer)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the table lets in: TCP, UDP, ICMP, ICMP errors, fragments, over IPv4 and IPv6; how nft lists it."""
+"""What the table lets in: TCP, UDP, ICMP, ICMP errors, fragments, over IPv4 and IPv6; how nft
+lists it."""
 import os
 import re
 import select
@@ -45,7 +46,8 @@ def listing(net, tap):
             with open(path, "w", encoding="utf-8") as file:
                 file.write(text)
         with open(path, encoding="utf-8") as file:
-            tap.check(file.read() == text, f"table {family} is listed as in golden/{family}.txt", text)
+            tap.check(file.read() == text, f"table {family} is listed as in golden/{family}.txt",
+                      text)
     words = driver.must("verify")["value"]
     tap.check(words == [], "verify() finds no difference", words)
 
@@ -108,13 +110,15 @@ def checksum(data):
 
 
 def quoted4(port, proto=17, options=b"", fragment=0):
-    header = struct.pack("!BBHHHBBH4s4s", 0x45 + len(options) // 4, 0, 1500, 1, fragment, 64, proto, 0,
+    header = struct.pack("!BBHHHBBH4s4s", 0x45 + len(options) // 4, 0, 1500, 1, fragment, 64,
+                         proto, 0,
                          socket.inet_aton(V4), socket.inet_aton("10.9.5.5"))
     return header + options + struct.pack("!HHHH", 7, port, 1480, 0)
 
 
 def quoted6(port, proto=17):
-    header = struct.pack("!IHBB16s16s", 6 << 28, 1460, proto, 64, socket.inet_pton(socket.AF_INET6, V6),
+    header = struct.pack("!IHBB16s16s", 6 << 28, 1460, proto, 64,
+                         socket.inet_pton(socket.AF_INET6, V6),
                          socket.inet_pton(socket.AF_INET6, "fd09::505"))
     return header + struct.pack("!HHHH", 7, port, 1460, 0)
 
@@ -129,10 +133,13 @@ def icmp_errors(net, tap):
         ("fragmentation needed, UDP, foreign port", V4, mine, 3, 4, quoted4(foreign), False),
         ("time exceeded, TCP, owned port", V4, other, 11, 0, quoted4(owned, 6), True),
         ("parameter problem, TCP, foreign port", V4, mine, 12, 0, quoted4(foreign, 6), False),
-        ("quoted with options: by address", V4, mine, 3, 4, quoted4(foreign, 17, b"\1\1\1\1"), True),
-        ("quoted with options: by address", V4, other, 3, 4, quoted4(owned, 17, b"\1\1\1\1"), False),
+        ("quoted with options: by address", V4, mine, 3, 4, quoted4(foreign, 17, b"\1\1\1\1"),
+         True),
+        ("quoted with options: by address", V4, other, 3, 4, quoted4(owned, 17, b"\1\1\1\1"),
+         False),
         ("quoted later fragment: by address", V4, mine, 3, 4, quoted4(foreign, 17, b"", 5), True),
-        ("quoted first fragment: by port", V4, mine, 3, 4, quoted4(foreign, 17, b"", 0x2000), False),
+        ("quoted first fragment: by port", V4, mine, 3, 4, quoted4(foreign, 17, b"", 0x2000),
+         False),
         ("quoted ICMP: by address", V4, other, 3, 1, quoted4(owned, 1), False),
         ("redirect: nobody", V4, mine, 5, 1, quoted4(owned), False),
         ("packet too big, UDP, owned port", V6, other, 2, 0, quoted6(owned), True),
@@ -162,7 +169,8 @@ def icmp_errors(net, tap):
             after = driver.must("counters")
         got = after["accepted"] - before["accepted"], after["foreign"] - before["foreign"]
         tap.check(got == ((1, 0) if accepted else (0, 1)),
-                  f"{what} ({'IPv4' if v4 else 'IPv6'}): {'accepted' if accepted else 'dropped'}", got)
+                  f"{what} ({'IPv4' if v4 else 'IPv6'}): {'accepted' if accepted else 'dropped'}",
+                  got)
 
 
 def fragments(net, tap):
@@ -205,7 +213,8 @@ def others(net, tap):
     net.sockets.append(raw)
     raw.sendto(b"\0" * 16, (V4, 0))
     time.sleep(SILENCE_S)
-    tap.check(driver.must("counters")["foreign"] == before + 1, "another protocol (GRE) is dropped, counted")
+    tap.check(driver.must("counters")["foreign"] == before + 1,
+              "another protocol (GRE) is dropped, counted")
 
 
 if __name__ == "__main__":
