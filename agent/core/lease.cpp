@@ -18,8 +18,34 @@ void Machine::send_beat() {
   while (s.sent.size() > 1 && has_passed(s.sent.front().at + s.config.lease, now))
     s.sent.pop_front();
   ++s.beats_in_flight;
-  s.next_beat = now.raw + beat_interval(s.config.lease);
+  s.last_beat = now.raw;
+  // The lowest member sets the pace; the others answer it, and go on by themselves should it be
+  // late.
+  const Nanos interval = beat_interval(s.config.lease);
+  s.next_beat = now.raw + (is_pacemaker(s.me.process) ? interval : interval * 5 / 4);
   send(std::move(beat));
+}
+
+bool Machine::is_pacemaker(ProcessId process) const {
+  const auto members = effective_members(s);
+  return !members.empty() && members.front() == process;
+}
+
+// All beat together, once per interval, and as soon as everybody has been heard all beat again to
+// report it: so no grant is older than one interval, and corosync's token comes to rest in between.
+void Machine::answer_beat(ProcessId sender) {
+  if (!s.view.hello_sent) return;
+  const Nanos interval = beat_interval(s.config.lease);
+  if (is_pacemaker(sender) && sender != s.me.process && now.raw - s.last_beat >= interval / 2) {
+    send_beat();
+  }
+  const auto members = effective_members(s);
+  for (const ProcessId& process : members) {
+    if (process != s.me.process && !s.view.peers[process].fresh) return;
+  }
+  if (members.size() < 2) return;
+  for (auto& [process, peer] : s.view.peers) peer.fresh = false;
+  send_beat();
 }
 
 void Machine::on_beat(const Message& message, const Beat& beat) {
@@ -37,33 +63,28 @@ void Machine::on_beat(const Message& message, const Beat& beat) {
   for (const Report& report : beat.reports) {
     if (report.nonce == s.me.nonce) peer.reported = std::max(peer.reported, report.n);
   }
-  count_silence(message.sender.process, beat);
+  const bool counts = count_silence(message.sender.process, beat);
   exclude_silent();
-  if (s.phase != Phase::kIn || !s.view.open) return;
-  if (!s.view.all_heard && s.view.hello_sent) {
-    bool all = true;
-    for (const ProcessId& process : effective_members(s)) {
-      all = all && (process == s.me.process || s.view.peers[process].newest_beat > 0);
-    }
-    if (all) {
-      s.view.all_heard = true;
-      send_beat();  // report at once: until all have, nobody's lease grows in this view
-    }
+  if (s.phase != Phase::kIn || !in_view(message)) return;
+  if (counts && !own) {
+    peer.fresh = true;
+    answer_beat(message.sender.process);
   }
   renew();
 }
 
 // Every member counts the same beats in the same order. Beats closer together than half the
 // interval do not count: a burst from a queue is not time that has passed.
-void Machine::count_silence(ProcessId sender, const Beat& beat) {
+bool Machine::count_silence(ProcessId sender, const Beat& beat) {
   Peer& peer = s.view.peers[sender];
   peer.silent_since.clear();
-  if (peer.counted_t_send && beat.t_send - *peer.counted_t_send < beat_interval(beat.lease) / 2)
-    return;
+  const Nanos least = beat_interval(beat.lease) / 2;
+  if (peer.counted_t_send && beat.t_send - *peer.counted_t_send < least) return false;
   peer.counted_t_send = beat.t_send;
   for (auto& [process, other] : s.view.peers) {
     if (process != sender) ++other.silent_since[sender];
   }
+  return true;
 }
 
 void Machine::exclude_silent() {

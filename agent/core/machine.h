@@ -90,7 +90,9 @@ struct Machine {
   // lease.cpp: how long
   void on_beat(const Message& message, const Beat& beat);
   void send_beat();
-  void count_silence(ProcessId sender, const Beat& beat);
+  void answer_beat(ProcessId sender);
+  bool is_pacemaker(ProcessId process) const;
+  bool count_silence(ProcessId sender, const Beat& beat);
   void exclude_silent();
   void renew();
   void check_lapse();

@@ -19,9 +19,9 @@ namespace saru {
 // The lease is this much longer than Corosync's own detection (token + consensus), so that
 // survivors do not go dark while the ring reforms.
 inline constexpr double kLeaseFactor = 1.25;
-inline constexpr int kBeatsPerLease = 20;
+inline constexpr int kBeatsPerLease = 10;
 // A member is silent when half of the others have sent this many beats since its last one.
-inline constexpr unsigned kSilentBeats = 10;
+inline constexpr unsigned kSilentBeats = 5;
 // Clocks (CLOCK_MONOTONIC_RAW) of two nodes differ in speed by at most this.
 inline constexpr double kDrift = 0.01;
 inline constexpr Nanos kEpsilon = std::chrono::milliseconds(5);
@@ -82,6 +82,7 @@ struct Peer {
   std::optional<Hello> hello;
   std::uint64_t newest_beat = 0;
   std::optional<Nanos> counted_t_send;         // of its last beat that counted
+  bool fresh = false;                          // ... and we have not reported it yet
   std::uint64_t reported = 0;                  // newest of *our* beats that it has reported
   std::map<ProcessId, unsigned> silent_since;  // counted beats of each other member since its last
   BlockSet awaited{};                          // blocks that it must release before we take them
@@ -97,7 +98,6 @@ struct View {
   Nanos opened{0};
   std::string reason;
   bool hello_sent = false;
-  bool all_heard = false;  // a first beat of every other member has arrived
   bool confirmed = false;
   bool tainted = false;  // our Hello no longer says what our kernel holds: acquire nothing
   // Another configuration holds blocks, or two members see different groups: acquire nothing.
@@ -152,6 +152,7 @@ struct State {
 
   std::uint64_t beats_sent = 0;
   unsigned beats_in_flight = 0;
+  Nanos last_beat{0};
   Nanos next_beat{0};
   std::deque<SentBeat> sent;
   std::uint64_t self_delivered = 0;

@@ -183,7 +183,13 @@ void World::pump(unsigned node) {
     ++counts.steps;
     Step result = step(std::move(*p.state), event);
     p.state = std::move(result.state);
-    p.todo.insert(p.todo.end(), result.actions.begin(), result.actions.end());
+    for (Action& action : result.actions) {
+      if (std::holds_alternative<Log>(action)) {
+        carry_out(node, action);  // words take no time, so that they change no history
+      } else {
+        p.todo.push_back(std::move(action));
+      }
+    }
   }
   if (!m.process) return;
   if (p.write || !p.todo.empty() || !p.own.empty() || !p.quorum.empty() || !p.cpg.empty()) {

@@ -58,7 +58,8 @@ void World::stop_broken_rings() {
       }
       for (unsigned i : part) {
         while (ring.delivered[i] < most) deliver(i, ring.log[ring.delivered[i]++]);
-        machines_[i].last_ring = ring.id;
+        // Who may lack messages of the old ring does not come along from it, though it was on it.
+        machines_[i].last_ring = component < 1000 ? ring.id : RingId{NodeId{i + 1}, ++next_lost_};
         machines_[i].ring.reset();
       }
     }

@@ -175,6 +175,7 @@ class World {
   std::map<RingId, Ring> rings_;
   std::map<unsigned, std::uint64_t> generation_;
   std::uint64_t next_seq_ = 4;
+  std::uint64_t next_lost_ = 1'000'000'000'000;
   std::uint32_t next_pid_ = 100;
   bool faults_ = false;
   std::string failure_;
