@@ -189,7 +189,9 @@ CtlResult ctl_stop(const CtlOptions& options) {
   if (!files) return tl::unexpected(files.error());
   const auto holder = holder_of(options, *id, *files);
   if (!holder) return tl::unexpected(holder.error());
-  const auto answer = ask(*id, {{"command", "stop"}}, options.timeout);
+  // One that does not answer at all will not hand over either.
+  auto answer = ask(*id, {{"command", "status"}}, kAnswer);
+  if (answer) answer = ask(*id, {{"command", "stop"}}, options.timeout);
   if (answer && wait_for_end(*files)) return ExitCode::kOk;
   const Failure failure =
       answer ? Failure{ExitCode::kFailed, "sarud took the address away, but does not end"}
@@ -215,8 +217,8 @@ CtlResult ctl_monitor(const CtlOptions& options) {
   }
   const auto answer = ask(id, {{"command", "verify"}}, kSlowAnswer);
   if (!answer) {
-    return fail(ExitCode::kFailed, "sarud (pid " + std::to_string(holder->pid) +
-                                       ") runs but cannot be asked: " + answer.error().sentence);
+    return fail(ExitCode::kFailed, answer.error().sentence + " (pid " +
+                                       std::to_string(holder->pid) + ")");
   }
   print(std::to_string(answer->at("owns").get<unsigned>()) + "/" +
         std::to_string(answer->at("blocks").get<unsigned>()) + " " +

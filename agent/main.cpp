@@ -82,24 +82,22 @@ tl::expected<Daemon::Kernel, Failure> close_kernel(const Options& options, const
   return Daemon::Kernel{std::move(*table), std::move(*watch), std::move(*link)};
 }
 
-struct Running {
-  std::unique_ptr<Daemon> daemon;
-  qb_loop_t* loop = nullptr;
-  ExitCode code = ExitCode::kOk;
+// Everything that must hold before this node may say a word: the lock, and a closed kernel.
+struct Prepared {
+  RunFiles files;
+  Lock lock;
+  Config config;
+  std::map<NodeId, string> names;
+  bool unclean = false;  // the last process here left something undone
+  Daemon::Kernel kernel;
 };
 
-int32_t on_signal(int32_t, void* data) {
-  static_cast<Running*>(data)->daemon->stop();
-  return 0;
-}
-
-// Serves until it is told to stop. Whoever calls this prints the failure.
-tl::expected<ExitCode, Failure> serve(const Options& options, Readiness& readiness) {
-  auto facts = check_node(options);
+tl::expected<Prepared, Failure> prepare(const Options& options) {
+  const auto facts = check_node(options);
   if (!facts) return tl::unexpected(facts.error());
-  auto files = RunFiles::of(options.id);
+  const auto files = RunFiles::of(options.id);
   if (!files) return tl::unexpected(files.error());
-  const auto lock = Lock::take(*files, options.id, options.label);
+  auto lock = Lock::take(*files, options.id, options.label);
   if (!lock) return tl::unexpected(lock.error());
   for (const string& refused : protect_process()) {
     write_log(LogLevel::kWarning, refused + "; on a busy machine the lease may run out");
@@ -115,52 +113,79 @@ tl::expected<ExitCode, Failure> serve(const Options& options, Readiness& readine
     if (!unclean) clear_marker(*files);
     return tl::unexpected(kernel.error());
   }
+  return Prepared{*files,  std::move(*lock),  std::move(config), node_names(*facts),
+                  unclean, std::move(*kernel)};
+}
 
-  Running running;
-  running.loop = qb_loop_create();
-  const Nanos wait = wait_after(unclean, config.lease);
-  Daemon::Callbacks callbacks;
-  callbacks.on_ready = [&readiness] {
-    write_log(LogLevel::kNotice, "ready: in the group, the gate stands");
-    readiness.ready();
-  };
-  callbacks.on_end = [&](bool clean, const std::vector<string>& errors) {
-    if (clean) clear_marker(*files);
-    for (const string& error : errors) write_log(LogLevel::kError, error);
-    running.code = errors.empty() ? ExitCode::kOk : ExitCode::kFailed;
-    qb_loop_stop(running.loop);
-  };
-  running.daemon = std::make_unique<Daemon>(running.loop, options, std::move(config),
-                                            node_names(*facts), std::move(*kernel), callbacks);
-  Daemon& daemon = *running.daemon;
+struct Running {
+  qb_loop_t* loop = nullptr;
+  std::unique_ptr<Daemon> daemon;
   std::unique_ptr<Control> control;
-  auto door = Control::open(running.loop, files->socket,
-                            [&](ClientId client, const nlohmann::json& request) {
-                              daemon.on_request(*control, client, request);
-                            });
-  if (!door) {
-    daemon.abandon();
-    return tl::unexpected(door.error());
+  ExitCode code = ExitCode::kOk;
+
+  Running() : loop(qb_loop_create()) {}
+  Running(const Running&) = delete;
+  Running& operator=(const Running&) = delete;
+  ~Running() {
+    control.reset();
+    daemon.reset();
+    qb_loop_destroy(loop);
   }
-  control = std::move(*door);
+};
+
+int32_t on_signal(int32_t, void* data) {
+  static_cast<Running*>(data)->daemon->stop();
+  return 0;
+}
+
+// Opens the door for saructl, listens to signals and starts the daemon.
+tl::expected<void, Failure> begin(Running& running, const RunFiles& files, Nanos wait) {
+  auto control = Control::open(running.loop, files.socket,
+                               [&running](ClientId client, const nlohmann::json& request) {
+                                 running.daemon->on_request(*running.control, client, request);
+                               });
+  if (!control) return tl::unexpected(control.error());
+  running.control = std::move(*control);
   for (const int signal : {SIGTERM, SIGINT}) {
     qb_loop_signal_handle handle = nullptr;
     qb_loop_signal_add(running.loop, QB_LOOP_HIGH, signal, &running, &on_signal, &handle);
   }
   if (wait > Nanos(0)) {
+    const auto ms = std::chrono::ceil<std::chrono::milliseconds>(wait).count();
     write_log(LogLevel::kNotice,
-              "the last sarud here did not end cleanly: joins in " +
-                  std::to_string(std::chrono::ceil<std::chrono::milliseconds>(wait).count()) +
-                  " ms, when its lease has run out everywhere");
+              "an earlier sarud here did not end cleanly, or this machine has "
+              "just booted: joins in " +
+                  std::to_string(ms) + " ms, when the lease of that one has run out everywhere");
   }
-  if (auto started = daemon.start(wait); !started) {
-    daemon.abandon();
-    return tl::unexpected(started.error());
+  return running.daemon->start(wait);
+}
+
+// Serves until it is told to stop. Whoever calls this prints the failure.
+tl::expected<ExitCode, Failure> serve(const Options& options, Readiness& readiness) {
+  auto prepared = prepare(options);
+  if (!prepared) return tl::unexpected(prepared.error());
+  const RunFiles& files = prepared->files;
+  const Nanos wait = wait_after(prepared->unclean, prepared->config.lease);
+  Running running;
+  Daemon::Callbacks callbacks;
+  callbacks.on_ready = [&readiness] {
+    write_log(LogLevel::kNotice, "ready: in the group, the gate stands");
+    readiness.ready();
+  };
+  callbacks.on_end = [&running, &files](bool clean, const std::vector<string>& errors) {
+    if (clean) clear_marker(files);
+    for (const string& error : errors) write_log(LogLevel::kError, error);
+    running.code = errors.empty() ? ExitCode::kOk : ExitCode::kFailed;
+    qb_loop_stop(running.loop);
+  };
+  running.daemon =
+      std::make_unique<Daemon>(running.loop, options, prepared->config, prepared->names,
+                               std::move(prepared->kernel), callbacks);
+  if (auto begun = begin(running, files, wait); !begun) {
+    running.daemon->abandon();
+    return tl::unexpected(begun.error());
   }
   qb_loop_run(running.loop);
-  control.reset();
-  running.daemon.reset();
-  qb_loop_destroy(running.loop);
   return running.code;
 }
 
@@ -183,6 +208,28 @@ tl::expected<ExitCode, Failure> clean_up(const Options& options) {
   return ExitCode::kOk;
 }
 
+tl::expected<ExitCode, Failure> serve_in_foreground(const Options& options) {
+  open_log(options.id, true, options.log_file, options.log_level);
+  Readiness nobody_waits;
+  auto code = serve(options, nobody_waits);
+  close_log();
+  return code;
+}
+
+// The parent never comes back from daemonize(); it ends when the child is ready or has failed.
+tl::expected<ExitCode, Failure> serve_in_background(const Options& options) {
+  auto readiness = Readiness::daemonize();
+  if (!readiness) return tl::unexpected(readiness.error());
+  open_log(options.id, false, options.log_file, options.log_level);
+  auto code = serve(options, *readiness);
+  if (!code) {
+    write_log(LogLevel::kError, code.error().sentence);
+    readiness->failed(code.error());
+  }
+  close_log();
+  return code;
+}
+
 tl::expected<ExitCode, Failure> run_task(const Options& options) {
   switch (options.task) {
     case Task::kValidate:
@@ -197,28 +244,7 @@ tl::expected<ExitCode, Failure> run_task(const Options& options) {
     case Task::kServe:
       break;
   }
-  Readiness readiness;
-  if (!options.foreground) {
-    // Never returns in the parent.
-    auto background = Readiness::daemonize();
-    if (!background) return tl::unexpected(background.error());
-    Readiness pipe = std::move(*background);
-    open_log(options.id, false, options.log_file, options.log_level);
-    auto code = serve(options, pipe);
-    if (!code) {
-      write_log(LogLevel::kError, code.error().sentence);
-      pipe.failed(code.error());
-      close_log();
-      _exit(static_cast<int>(code.error().code));
-    }
-    close_log();
-    return code;
-  }
-  open_log(options.id, true, options.log_file, options.log_level);
-  auto code = serve(options, readiness);
-  if (!code) write_log(LogLevel::kError, code.error().sentence);
-  close_log();
-  return code;
+  return options.foreground ? serve_in_foreground(options) : serve_in_background(options);
 }
 
 }  // namespace

@@ -65,8 +65,8 @@ std::uint64_t hash_of(const Options& options, Nanos lease) {
 Config make_config(const ClusterFacts& facts, const Options& options, const string& host_name) {
   Config config;
   config.node = facts.local;
-  const ClusterNode* self = facts.find(facts.local);
-  config.node_name = self != nullptr && !self->name.empty() ? self->name : host_name;
+  config.node_name = node_names(facts)[facts.local];
+  if (config.node_name.empty()) config.node_name = host_name;
   if (config.node_name.size() > kMaxNodeName) config.node_name.resize(kMaxNodeName);
   config.blocks = options.blocks;
   config.lease = lease_of(facts, options);

@@ -66,7 +66,7 @@ string legend_line(const Drawn& drawn, const string& name, unsigned owns, unsign
   char text[160];
   std::snprintf(text, sizeof text, "  %s %4u blocks  %7s  ", fit(name, 16).c_str(), owns,
                 percent(owns, blocks).c_str());
-  const string line = text + fit(more, 36);
+  const string line = text + fit(more, 34);
   return "    " + paint(drawn, colour) + line.substr(0, line.find_last_not_of(' ') + 1) + "\n";
 }
 
