@@ -141,7 +141,7 @@ TEST(MapText, FitsEightyColumnsAtEverySize) {
     status["members"] = json::array();
     status["owners"] = json::array();
     for (unsigned id = 1; id <= 128; ++id) {
-      json one = member(id, 4096, std::string(70, 'x'));
+      json one = member(id, blocks, std::string(70, 'x'));
       one["node"] = std::string(64, 'n');
       one["weight"] = 65535;
       status["members"].push_back(one);
