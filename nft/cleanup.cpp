@@ -14,21 +14,30 @@ namespace {
 
 using Words = std::vector<std::string>;
 
-// Which of the two tables are there; kConflict when somebody alive owns one.
-Result<std::vector<std::uint32_t>> families_there(NetlinkSocket& socket, std::uint16_t id) {
-  std::vector<std::uint32_t> families;
+struct Found {
+  std::uint32_t family;
+  std::string name;
+  std::string text() const {
+    return std::string(family == NFPROTO_INET ? "table inet " : "table netdev ") + name;
+  }
+};
+
+// Which of the tables (and their twins) are there; kConflict when somebody alive owns one.
+Result<std::vector<Found>> tables_there(NetlinkSocket& socket, std::uint16_t id) {
+  std::vector<Found> found;
   for (const std::uint32_t family : {NFPROTO_INET, NFPROTO_NETDEV}) {
-    const auto state = read_table_state(socket, family, table_name(id));
-    if (!state) return fail(state.error());
-    if (!*state) continue;
-    if ((*state)->owner != 0) {
-      return fail(ErrorKind::kConflict, "table " + table_name(id) + " belongs to " +
+    for (const std::string& name : {table_name(id), twin_name(id)}) {
+      const auto state = read_table_state(socket, family, name);
+      if (!state) return fail(state.error());
+      if (!*state) continue;
+      found.push_back({family, name});
+      if ((*state)->owner == 0) continue;
+      return fail(ErrorKind::kConflict, found.back().text() + " belongs to " +
                                             process_of_port((*state)->owner) +
                                             ", which is alive: stop it first");
     }
-    families.push_back(family);
   }
-  return families;
+  return found;
 }
 
 Result<void> remove_link(std::uint16_t id, Words& removed) {
@@ -55,22 +64,19 @@ Result<void> remove_link(std::uint16_t id, Words& removed) {
 Result<Words> cleanup(std::uint16_t id) {
   auto socket = NetlinkSocket::open(NETLINK_NETFILTER);
   if (!socket) return tl::unexpected<Error>(socket.error());
-  auto families = families_there(*socket, id);
-  if (!families) return tl::unexpected<Error>(families.error());
+  auto tables = tables_there(*socket, id);
+  if (!tables) return tl::unexpected<Error>(tables.error());
   Words removed;
   // Without its table an address is open: the address goes first.
   if (auto done = remove_link(id, removed); !done) return tl::unexpected<Error>(done.error());
-  if (families->empty()) return removed;
+  if (tables->empty()) return removed;
   Batch batch;
   put_begin(batch);
-  for (const std::uint32_t family : *families) put_delete_table(batch, family, table_name(id));
+  for (const Found& table : *tables) put_delete_table(batch, table.family, table.name);
   put_end(batch);
   const auto refusal = socket->execute(batch);
   if (refusal && refusal->code != ENOENT) return fail(*refusal);
-  for (const std::uint32_t family : *families) {
-    removed.push_back(std::string("table ") + (family == NFPROTO_INET ? "inet " : "netdev ") +
-                      table_name(id));
-  }
+  for (const Found& table : *tables) removed.push_back(table.text());
   return removed;
 }
 

@@ -34,6 +34,7 @@ constexpr std::uint32_t kLoopbackIndex = 1;
 constexpr unsigned kLargestBitmap = 64;
 constexpr std::uint32_t kMostAddresses = 64;
 constexpr std::size_t kMostNodeName = 40;
+constexpr char kTwin[] = "_live";
 
 constexpr std::uint32_t kNetwork = NFT_PAYLOAD_NETWORK_HEADER;
 constexpr std::uint32_t kTransport = NFT_PAYLOAD_TRANSPORT_HEADER;
@@ -294,6 +295,7 @@ Chain masking_chain(const char* name, const std::string& device, const TableConf
 }  // namespace
 
 std::string table_name(std::uint16_t id) { return "saru_" + std::to_string(id); }
+std::string twin_name(std::uint16_t id) { return table_name(id) + kTwin; }
 std::string link_name(std::uint16_t id) { return "saru" + std::to_string(id); }
 
 std::optional<Error> check(const TableConfig& config) {
@@ -377,6 +379,13 @@ Plan make_plan(const TableConfig& config, const Contents& contents, const Featur
                  {masking_chain("nic", config.nic, config)}};
   if (with_link) plan.netdev.chains.push_back(masking_chain("link", config.link, config));
   return plan;
+}
+
+TablePlan make_twin(TablePlan table) {
+  table.name += kTwin;
+  table.comment =
+      "as the other one, but cannot be flushed while sarud lives; do not edit, do not save";
+  return table;
 }
 
 Difference difference(const BlockSet& from, const BlockSet& to) { return {from - to, to - from}; }

@@ -29,6 +29,7 @@ struct TableConfig {
 };
 
 std::string table_name(std::uint16_t id);  // "saru_<id>"
+std::string twin_name(std::uint16_t id);   // "saru_<id>_live": the copy with an owner (table.h)
 std::string link_name(std::uint16_t id);   // "saru<id>"
 
 // What is wrong with a configuration, as a sentence; nullopt when nothing is.
@@ -60,6 +61,9 @@ struct Plan {
 // `with_link`: the macvlan exists, so its egress chain can.
 Plan make_plan(const TableConfig& config, const Contents& contents, const Features& features,
                bool with_link);
+
+// The same under the name of the twin.
+TablePlan make_twin(TablePlan table);
 
 // The rules of the chain `open`, which every renewal replaces.
 std::vector<Rule> open_rules(const TableConfig& config, const std::optional<Lease>& lease);

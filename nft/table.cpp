@@ -16,6 +16,23 @@
 namespace saru::nft {
 namespace {
 
+// The flags of a table and of its twin, if it has one.
+struct Mode {
+  std::uint32_t flags;
+  std::optional<std::uint32_t> twin;
+};
+Mode mode_of(Protection protection) {
+  switch (protection) {
+    case Protection::kOwnerPersist:
+      return {kTableOwner | kTablePersist, std::nullopt};
+    case Protection::kTwins:
+      return {0, kTableOwner};
+    case Protection::kNone:
+      break;
+  }
+  return {0, std::nullopt};
+}
+
 constexpr std::uint32_t kFamilies[] = {NFPROTO_INET, NFPROTO_NETDEV};
 // Somebody may change the tables between our looking and our writing; not this often in a row.
 constexpr int kTries = 8;
@@ -29,8 +46,8 @@ Nanos read_clock(clockid_t clock) {
   return std::chrono::seconds(now.tv_sec) + Nanos(now.tv_nsec);
 }
 
-std::string full_name(std::uint32_t family, std::uint16_t id) {
-  return std::string(family == NFPROTO_INET ? "inet " : "netdev ") + table_name(id);
+std::string full_name(std::uint32_t family, const std::string& name) {
+  return std::string(family == NFPROTO_INET ? "table inet " : "table netdev ") + name;
 }
 
 // The tables changed under our feet: look again, build them anew.
@@ -58,21 +75,24 @@ struct Table::Impl {
   NetlinkSocket socket;
   Batch batch{Batch::kTransaction};
   Features features;
-  std::uint32_t flags = kTableOwner | kTablePersist;
+  Protection protection = options.protection;
   bool link_guarded = false;
   Contents written;               // what the last transaction wrote
   std::optional<BlockSet> known;  // what `owned` held when last read; nullopt: not sure
 
   Contents contents_for(const BlockSet& owned, const std::optional<Instant>& deadline) const;
   Plan plan_for(const Contents& contents) const;
+  std::vector<std::string> table_names() const;
+  Result<void> put_deletion(std::uint32_t family, const std::string& name);
   Result<void> put_deletions();
+  void put_tables(const TablePlan& table);
   std::optional<Refusal> build_once(const Contents& contents);
   bool adapt(const Refusal& refusal);
   Error explain(const Refusal& refusal) const;
-  void put_changes(const Contents& contents);
+  void put_changes(const std::string& table_name, const Contents& contents);
   Result<Held> write(const BlockSet& owned, const std::optional<Instant>& deadline, bool anew);
   Result<Held> read();
-  Result<void> compare_table(std::uint32_t family, const TablePlan& planned,
+  Result<void> compare_table(const TablePlan& planned, std::uint32_t flags,
                              std::vector<std::string>& words);
 };
 
@@ -93,32 +113,54 @@ Plan Table::Impl::plan_for(const Contents& contents) const {
   return make_plan(config, contents, features, with_link);
 }
 
-// Deletes what is there of our tables, if nobody else's.
+// The tables of one family that we have.
+std::vector<std::string> Table::Impl::table_names() const {
+  if (mode_of(protection).twin) return {table_name(config.id), twin_name(config.id)};
+  return {table_name(config.id)};
+}
+
+// If it is there, and nobody else's.
+Result<void> Table::Impl::put_deletion(std::uint32_t family, const std::string& name) {
+  const auto state = read_table_state(socket, family, name);
+  if (!state) return fail(state.error());
+  if (!*state) return {};
+  if ((*state)->owner != 0 && (*state)->owner != socket.port_id()) {
+    return fail(ErrorKind::kConflict, full_name(family, name) + " belongs to " +
+                                          process_of_port((*state)->owner) + ": cluster id " +
+                                          std::to_string(config.id) +
+                                          " is in use on this node; stop that process or choose "
+                                          "another id");
+  }
+  put_delete_table(batch, family, name);
+  return {};
+}
+
+// Both tables and their twins, also those that another version or mode of us may have left.
 Result<void> Table::Impl::put_deletions() {
   for (const std::uint32_t family : kFamilies) {
-    const auto state = read_table_state(socket, family, table_name(config.id));
-    if (!state) return fail(state.error());
-    if (!*state) continue;
-    if ((*state)->owner != 0 && (*state)->owner != socket.port_id()) {
-      return fail(ErrorKind::kConflict,
-                  "table " + full_name(family, config.id) + " belongs to " +
-                      process_of_port((*state)->owner) + ": cluster id " +
-                      std::to_string(config.id) +
-                      " is in use on this node; stop that process or choose another id");
+    for (const std::string& name : {table_name(config.id), twin_name(config.id)}) {
+      if (auto done = put_deletion(family, name); !done) return done;
     }
-    put_delete_table(batch, family, table_name(config.id));
   }
   return {};
+}
+
+// A new table, and its twin where there is one.
+void Table::Impl::put_tables(const TablePlan& table) {
+  const Mode mode = mode_of(protection);
+  put_table(batch, table, mode.flags);
+  put_table_contents(batch, table);
+  if (!mode.twin) return;
+  const TablePlan twin = make_twin(table);
+  put_table(batch, twin, *mode.twin);
+  put_table_contents(batch, twin);
 }
 
 // The batch already starts with the deletions.
 std::optional<Refusal> Table::Impl::build_once(const Contents& contents) {
   const Plan plan = plan_for(contents);
-  // The masking first, so that the netdev table is there in every case in which the other one is.
-  for (const TablePlan* table : {&plan.netdev, &plan.inet}) {
-    put_table(batch, *table, flags);
-    put_table_contents(batch, *table);
-  }
+  put_tables(plan.netdev);
+  put_tables(plan.inet);
   put_end(batch);
   options.clocks.before_write();
   return socket.execute(batch);
@@ -127,8 +169,8 @@ std::optional<Refusal> Table::Impl::build_once(const Contents& contents) {
 // Does without what this kernel lacks; false when that is not the reason.
 bool Table::Impl::adapt(const Refusal& refusal) {
   const bool unknown = refusal.code == EOPNOTSUPP || refusal.code == EINVAL;
-  if (flags != 0 && unknown && refusal.doing.starts_with("add table")) {
-    flags = 0;
+  if (unknown && refusal.doing.starts_with("add table") && protection != Protection::kNone) {
+    protection = protection == Protection::kOwnerPersist ? Protection::kTwins : Protection::kNone;
     return true;
   }
   if (features.defragments && refusal.doing.ends_with("chain defragment")) {
@@ -152,10 +194,10 @@ Error Table::Impl::explain(const Refusal& refusal) const {
 }
 
 // The difference between what is there and `contents`.
-void Table::Impl::put_changes(const Contents& contents) {
+void Table::Impl::put_changes(const std::string& table_name, const Contents& contents) {
   TablePlan table;
   table.family = NFPROTO_INET;
-  table.name = table_name(config.id);
+  table.name = table_name;
   const auto keys = [&](const BlockSet& set) {
     std::vector<Bytes> all;
     set.for_each([&](BlockId block) { all.push_back(block_key(block, config.blocks)); });
@@ -205,7 +247,7 @@ Result<Held> Table::Impl::write(const BlockSet& owned, const std::optional<Insta
     if (anew) {
       refusal = build_once(contents);
     } else {
-      put_changes(contents);
+      for (const std::string& name : table_names()) put_changes(name, contents);
       put_end(batch);
       options.clocks.before_write();
       refusal = socket.execute(batch);
@@ -247,24 +289,23 @@ Result<Held> Table::Impl::read() {
   return held;
 }
 
-Result<void> Table::Impl::compare_table(std::uint32_t family, const TablePlan& planned,
+Result<void> Table::Impl::compare_table(const TablePlan& planned, std::uint32_t flags,
                                         std::vector<std::string>& words) {
-  const std::string name = "table " + full_name(family, config.id);
-  const auto state = read_table_state(socket, family, table_name(config.id));
+  const std::string name = full_name(planned.family, planned.name);
+  const auto state = read_table_state(socket, planned.family, planned.name);
   if (!state) return fail(state.error());
   if (!*state) {
     words.push_back(name + " is missing");
     return {};
   }
-  if ((*state)->owner != ((flags & kTableOwner) != 0 ? socket.port_id() : 0)) {
-    words.push_back(name + " belongs to " +
-                    ((*state)->owner == 0 ? "nobody" : process_of_port((*state)->owner)));
+  const TableState& is = **state;
+  if (is.owner != ((flags & kTableOwner) != 0 ? socket.port_id() : 0)) {
+    words.push_back(name + " belongs to " + (is.owner == 0 ? "nobody" : process_of_port(is.owner)));
   }
-  if (((*state)->flags & NFT_TABLE_F_DORMANT) != 0)
-    words.push_back(name + " is switched off (dormant)");
-  auto found = read_table(socket, family, table_name(config.id));
+  if ((is.flags & NFT_TABLE_F_DORMANT) != 0) words.push_back(name + " is switched off (dormant)");
+  auto found = read_table(socket, planned.family, planned.name);
   if (!found) return fail(found.error());
-  if (family == NFPROTO_NETDEV && if_nametoindex(config.link.c_str()) == 0) {
+  if (planned.family == NFPROTO_NETDEV && if_nametoindex(config.link.c_str()) == 0) {
     // Without the macvlan newer kernels keep its chain, older ones do not. Link says that it is
     // gone.
     std::erase_if(found->chains, [](const Chain& chain) { return chain.name == "link"; });
@@ -288,7 +329,6 @@ Result<Table> Table::open(TableConfig config, TableOptions options) {
   auto socket = NetlinkSocket::open(NETLINK_NETFILTER);
   if (!socket) return tl::unexpected<Error>(socket.error());
   auto impl = std::make_unique<Impl>(std::move(config), std::move(options), std::move(*socket));
-  if (!impl->options.owner) impl->flags = 0;
   auto held = impl->write(BlockSet(impl->config.blocks), std::nullopt, true);
   if (!held) return tl::unexpected<Error>(held.error());
   return Table(std::move(impl));
@@ -305,14 +345,23 @@ Result<Held> Table::rebuild(const BlockSet& owned, const std::optional<Instant>&
 Result<Held> Table::read() { return impl_->read(); }
 
 Result<Counters> Table::counters() {
-  const auto all = read_counters(impl_->socket, NFPROTO_INET, table_name(impl_->config.id));
-  if (!all) return fail(all.error());
   Counters counters;
-  for (const NamedCounter& one : *all) {
-    const Counters::Pair value{one.packets, one.bytes};
-    if (one.name == "accepted") counters.accepted = value;
-    if (one.name == "foreign") counters.foreign = value;
-    if (one.name == "late") counters.late = value;
+  bool first = true;
+  const auto add = [](Counters::Pair& sum, const NamedCounter& one) {
+    sum = {sum.packets + one.packets, sum.bytes + one.bytes};
+  };
+  for (const std::string& name : impl_->table_names()) {
+    const auto all = read_counters(impl_->socket, NFPROTO_INET, name);
+    if (!all) return fail(all.error());
+    for (const NamedCounter& one : *all) {
+      // What one table drops the other one never sees; what is accepted has passed both.
+      if (one.name == "foreign") add(counters.foreign, one);
+      if (one.name == "late") add(counters.late, one);
+      if (one.name == "accepted" && (first || one.packets < counters.accepted.packets)) {
+        counters.accepted = {one.packets, one.bytes};
+      }
+    }
+    first = false;
   }
   return counters;
 }
@@ -331,10 +380,11 @@ Result<std::vector<std::string>> Table::verify() {
       if (set.name == "lease") plan.inet.sets.push_back(std::move(set));
     }
   }
+  const Mode mode = mode_of(impl_->protection);
   for (const TablePlan* table : {&plan.inet, &plan.netdev}) {
-    if (auto done = impl_->compare_table(table->family, *table, words); !done) {
-      return tl::unexpected<Error>(done.error());
-    }
+    auto done = impl_->compare_table(*table, mode.flags, words);
+    if (done && mode.twin) done = impl_->compare_table(make_twin(*table), *mode.twin, words);
+    if (!done) return tl::unexpected<Error>(done.error());
   }
   return words;
 }
@@ -357,17 +407,14 @@ Result<void> Table::remove() {
 
 Result<void> Table::guard_link() {
   impl_->link_guarded = true;
-  const std::string name = table_name(impl_->config.id);
   for (int tries = 1;; ++tries) {
     Batch& batch = impl_->batch;
     batch.clear();
     put_begin(batch);
-    const auto state = read_table_state(impl_->socket, NFPROTO_NETDEV, name);
-    if (!state) return fail(state.error());
-    if (*state) put_delete_table(batch, NFPROTO_NETDEV, name);
-    const Plan plan = impl_->plan_for(impl_->written);
-    put_table(batch, plan.netdev, impl_->flags);
-    put_table_contents(batch, plan.netdev);
+    for (const std::string& name : impl_->table_names()) {
+      if (auto done = impl_->put_deletion(NFPROTO_NETDEV, name); !done) return done;
+    }
+    impl_->put_tables(impl_->plan_for(impl_->written).netdev);
     put_end(batch);
     const auto refusal = impl_->socket.execute(batch);
     if (!refusal) return {};
@@ -378,9 +425,7 @@ Result<void> Table::guard_link() {
 }
 
 const TableConfig& Table::config() const { return impl_->config; }
-Protection Table::protection() const {
-  return impl_->flags != 0 ? Protection::kOwnerPersist : Protection::kNone;
-}
+Protection Table::protection() const { return impl_->protection; }
 bool Table::defragments() const { return impl_->features.defragments; }
 std::uint32_t Table::port_id() const { return impl_->socket.port_id(); }
 

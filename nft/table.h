@@ -31,15 +31,22 @@ struct Clocks {
   Instant now() const;  // CLOCK_MONOTONIC_RAW and CLOCK_BOOTTIME
 };
 
-struct TableOptions {
-  bool owner = true;  // false: do not ask for owner and persist, even where the kernel has them
-  Clocks clocks = Clocks::system();
+// How the tables are protected from others, and from the death of this process. The best that the
+// kernel has:
+enum class Protection : std::uint8_t {
+  // Anyone with CAP_NET_ADMIN can change and flush them; they stay when we die. Watch tells.
+  kNone,
+  // Linux 5.12: a second copy of both tables has an owner (`saru_<id>_live`): others can neither
+  // change
+  // nor flush that one, but it goes when we die; the first one stays. A packet must pass both.
+  kTwins,
+  // Linux 6.9: one table that has an owner and stays when we die.
+  kOwnerPersist,
 };
 
-// How the kernel protects the tables from others.
-enum class Protection : std::uint8_t {
-  kOwnerPersist,  // others can neither change nor flush them; they stay when we die (Linux 6.9)
-  kNone,          // anyone with CAP_NET_ADMIN can: Watch tells when it happens
+struct TableOptions {
+  Protection protection = Protection::kOwnerPersist;  // ask for no more than this
+  Clocks clocks = Clocks::system();
 };
 
 // What the kernel holds, as read back.

@@ -157,7 +157,7 @@ void Watch::Impl::table_message(const nlmsghdr* message, std::vector<Notice>& no
   if (header->nfgen_family != NFPROTO_INET && header->nfgen_family != NFPROTO_NETDEV) return;
   std::string name;
   mnl_attr_parse(message, sizeof(nfgenmsg), decode_table_name, &name);
-  if (name != table_name(config.id)) return;
+  if (name != table_name(config.id) && name != twin_name(config.id)) return;
   const std::string table =
       std::string(header->nfgen_family == NFPROTO_INET ? "inet " : "netdev ") + name;
   if (type == NFT_MSG_DELTABLE) {

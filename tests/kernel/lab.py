@@ -173,7 +173,8 @@ class Lab:
         return space
 
     def driver(self, node, *options):
-        return Driver(self, node, "--address", V4, "--address", V6, *options)
+        more = os.environ.get("NK_DRIVER_OPTIONS", "").split()  # such as --twins, by hand
+        return Driver(self, node, "--address", V4, "--address", V6, *options, *more)
 
     def server(self, node, kind, address, port=7):
         """A listening socket on a shared address; the address may not be there yet."""

@@ -14,6 +14,8 @@ namespace {
 using namespace saru;
 using namespace saru::nft;
 
+const char* const kProtections[] = {"none", "twins", "owner persist"};
+
 struct Times {
   std::vector<double> us;
 
@@ -44,11 +46,13 @@ int main(int argc, char** argv) {
   TableConfig config;
   std::size_t rounds = 2000;
   bool plain = false;
+  bool twins = false;
   CLI::App app("time one renewal and one switch of half of the blocks");
   app.add_option("--blocks", config.blocks)->default_val(512);
   app.add_option("--rounds", rounds)->default_val(2000);
   app.add_option("--nic", config.nic)->default_val("e0");
   app.add_flag("--plain", plain);
+  app.add_flag("--twins", twins);
   CLI11_PARSE(app, argc, argv);
   config.id = 65000;
   config.link = link_name(config.id);
@@ -59,7 +63,8 @@ int main(int argc, char** argv) {
   if (!nic) return std::cerr << nic.error().text << "\n", 1;
   config.own_mac = nic->mac;
   TableOptions options;
-  options.owner = !plain;
+  if (plain) options.protection = Protection::kNone;
+  if (twins) options.protection = Protection::kTwins;
   auto table = Table::open(config, options);
   if (!table) return std::cerr << table.error().text << "\n", 1;
 
@@ -89,9 +94,7 @@ int main(int argc, char** argv) {
     });
   }
   std::cout << nlohmann::json{{"blocks", config.blocks},
-                              {"protection", table->protection() == Protection::kOwnerPersist
-                                                 ? "owner persist"
-                                                 : "none"},
+                              {"protection", kProtections[static_cast<int>(table->protection())]},
                               {"renewal", renewal.summary()},
                               {"switch_half", switching.summary()},
                               {"rebuild", rebuild.summary()},

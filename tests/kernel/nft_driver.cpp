@@ -67,6 +67,8 @@ BlockSet parse_blocks(const std::string& text, unsigned blocks) {
   return set;
 }
 
+const char* const kProtections[] = {"none", "twins", "owner persist"};
+
 struct Driver {
   TableConfig config;
   std::vector<ServiceAddress> addresses;
@@ -97,11 +99,10 @@ json Driver::open_table() {
   auto opened = Table::open(config, options);
   if (!opened) return error_of(opened.error());
   table.emplace(std::move(*opened));
-  return {
-      {"protection", table->protection() == Protection::kOwnerPersist ? "owner persist" : "none"},
-      {"defragments", table->defragments()},
-      {"own_mac", config.own_mac.text()},
-      {"shared_mac", config.shared_mac.text()}};
+  return {{"protection", kProtections[static_cast<int>(table->protection())]},
+          {"defragments", table->defragments()},
+          {"own_mac", config.own_mac.text()},
+          {"shared_mac", config.shared_mac.text()}};
 }
 
 // BLOCKS [LEASE_MS]; the answer has the deadline on CLOCK_REALTIME as the test can see it.
@@ -192,6 +193,7 @@ json Driver::obey(const std::string& command, std::istream& words) {
 int main(int argc, char** argv) {
   Driver driver;
   bool plain = false;
+  bool twins = false;
   std::vector<std::string> texts;
   std::string mac;
   CLI::App app("Table, Link and Watch of the nft room, by hand");
@@ -202,6 +204,7 @@ int main(int argc, char** argv) {
   app.add_option("--mac", mac, "the shared MAC");
   app.add_option("--address", texts, "shared address, repeatable");
   app.add_flag("--plain", plain, "do not ask the kernel to protect the tables");
+  app.add_flag("--twins", twins, "protect them as a kernel before 6.9 can");
   CLI11_PARSE(app, argc, argv);
   for (const std::string& text : texts) {
     const auto address = ServiceAddress::parse(text);
@@ -215,7 +218,8 @@ int main(int argc, char** argv) {
   driver.config.link = link_name(driver.config.id);
   driver.config.shared_mac = mac.empty() ? derived_shared_mac(driver.config.id)
                                          : MacAddress::parse(mac).value_or(MacAddress{});
-  driver.options.owner = !plain;
+  if (plain) driver.options.protection = Protection::kNone;
+  if (twins) driver.options.protection = Protection::kTwins;
   for (std::string line; std::getline(std::cin, line);) {
     std::istringstream words(line);
     std::string command;

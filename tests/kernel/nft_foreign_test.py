@@ -57,6 +57,51 @@ def spared(net, tap):
     return None
 
 
+def twins(net, tap):
+    """With twins (Linux 5.12 to 6.8): a flush leaves one gate standing, a death the other"""
+    node, driver, opened = open_node(net, "--twins")
+    if opened["protection"] != "twins":
+        return tap.skip("twins", "this kernel has no owned tables (Linux 5.12)")
+    server = net.server(node, socket.SOCK_DGRAM, V4)
+    ours = net.udp_from("10.9.0.100", 8 * lab.BLOCK_SIZE, V4)
+    foreign = net.udp_from("10.9.0.100", 9 * lab.BLOCK_SIZE, V4)
+    for _ in range(3):
+        node.exec("nft", "flush", "ruleset")
+        left = node.exec("nft", "list", "tables")
+        tap.check("inet saru_1_live" in left and "netdev saru_1_live" in left and
+                  "inet saru_1\n" not in left, "the twins are left after a flush", left)
+        foreign.send(b"foreign")
+        ours.send(b"ours")
+        got = received(server, lab.ANSWER_S)
+        tap.check(got == b"ours", "foreign packets stay out, ours come in", got)
+        words = driver.must("verify")["value"]
+        tap.check(len(words) == 2 and all("saru_1 is missing" in one for one in words),
+                  "verify() names what is gone", words)
+        driver.must("repair 2000 even 60000")
+        words = driver.must("verify")["value"]
+        tap.check(words == [], "repaired", words)
+    driver.must("apply odd 60000")
+    foreign.send(b"now ours")
+    tap.check(received(server, lab.ANSWER_S) == b"now ours", "both follow a switch")
+    other = net.driver(node, "--twins").ask("open")
+    tap.check("nft_driver" in other.get("error", ""), "a second process is told who has it", other)
+    driver.must("apply odd 400")
+    driver.end(signal.SIGKILL)
+    time.sleep(0.5)
+    left = node.exec("nft", "list", "tables")
+    tap.check("saru_1\n" in left and "live" not in left,
+              "the other ones are left after a death", left)
+    foreign.send(b"late")
+    tap.check(received(server, lab.SILENCE_S) is None, "and are closed after the lease")
+    again = net.driver(node, "--twins")
+    again.must("open")
+    again.must("link 60")
+    again.must("remove-link")
+    again.must("remove")
+    tap.check("saru" not in node.exec("nft", "list", "ruleset"), "removed without a trace")
+    return None
+
+
 def orphaned(net, tap):
     """With owner and persist: the tables of a killed process can be cleaned up, address first"""
     node, driver, _ = open_node(net)
@@ -156,4 +201,4 @@ def flush_gap(net, tap):
 
 
 if __name__ == "__main__":
-    lab.main(spared, orphaned, noticed, flush_gap)
+    lab.main(spared, twins, orphaned, noticed, flush_gap)
