@@ -73,6 +73,7 @@ void Judge::violation(const std::string& kind, std::uint64_t time_ns, std::strin
 }
 
 void Judge::answered_twice(const Record& record, std::uint8_t first, const std::string& how) {
+  if (record.time_ns < options_.from_ns) return;  // of an earlier event
   ++totals_.answered_twice;
   violation("answered_twice", record.time_ns,
             describe(record) + ": answered by " + link_name(setup_, first) + " and by " +
@@ -121,7 +122,7 @@ void Judge::feed(const Record& record) {
 }
 
 std::uint64_t Judge::ask(const Record& record, std::uint64_t key) {
-  if (record.time_ns < options_.from_ns || record.time_ns >= options_.until_ns) return 0;
+  if (!in_window(record)) return 0;
   Question question;
   question.time_ns = record.time_ns;
   question.stream = {record.kind, record.address, block_of(record)};

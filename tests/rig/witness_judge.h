@@ -146,6 +146,10 @@ class Judge {
   void feed_syn(const Record& record, std::uint64_t key);
   void tcp_reset(const Record& record, Connection& connection);
   void tcp_segment(const Record& record, Connection& connection);
+  // What was fed from before the window only tells which connections exist.
+  bool in_window(const Record& record) const {
+    return record.time_ns >= options_.from_ns && record.time_ns < options_.until_ns;
+  }
   std::uint64_t ask(const Record& record, std::uint64_t key);
   void note_answer(const Record& record, Question& question);
   Question* find_question(std::uint64_t serial);

@@ -36,9 +36,9 @@ void Judge::feed_syn(const Record& record, std::uint64_t key) {
     return;
   }
   if (repeated) {
-    ++totals_.syn_retransmits;
+    totals_.syn_retransmits += in_window(record) ? 1 : 0;
   } else {
-    ++totals_.connections;
+    totals_.connections += in_window(record) ? 1 : 0;
     connection = Connection{};
     connection.isn = record.seq;
     connection.client_link = record.link;
