@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The core's rules one by one, on a few members that hear each other at once. Histories with faults
+// are the simulator's (tests/sim).
+#include <gtest/gtest.h>
+
+#include <deque>
+#include <map>
+
+#include "agent/core/state.h"
+
+namespace saru {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr Nanos kLease = milliseconds(1000);
+constexpr unsigned kBlockCount = 16;
+
+Config config_of(std::uint32_t node, unsigned nodes) {
+  Config config;
+  config.node_name = "n" + std::to_string(node);
+  config.node = NodeId{node};
+  config.blocks = kBlockCount;
+  config.lease = kLease;
+  config.config_hash = 7;
+  config.quorum_votes = nodes / 2 + 1;
+  config.expected_votes = nodes;
+  return config;
+}
+
+// N members on one ring; messages reach all in one order, kernels answer at once unless told
+// otherwise.
+class Cluster {
+ public:
+  explicit Cluster(unsigned nodes) {
+    for (std::uint32_t n = 1; n <= nodes; ++n)
+      members_.emplace(n, Member{State(config_of(n, nodes)), {}, {}});
+  }
+
+  State& state(std::uint32_t node) { return members_.at(node).state; }
+  ProcessId process(std::uint32_t node) const { return {NodeId{node}, 100 + node}; }
+
+  void feed(std::uint32_t node, EventBody body) {
+    Member& m = members_.at(node);
+    Step next = step(std::move(m.state), Event{{now, now}, std::move(body)});
+    m.state = std::move(next.state);
+    for (Action& action : next.actions) {
+      if (const auto* send = std::get_if<Send>(&action)) order_.push_back({node, send->message});
+      if (const auto* write = std::get_if<KernelWrite>(&action)) {
+        m.writes.push_back(*write);
+        if (kernels_answer) {
+          feed(node, KernelDone{write->seq, kernels_work,
+                                kernels_work ? write->owned : m.state.kernel.held,
+                                kernels_work ? "" : "Operation not permitted"});
+        }
+      }
+      m.said.push_back(std::move(action));
+    }
+  }
+
+  // Delivers everything that has been said, in order, to whoever `deaf` does not name.
+  void deliver() {
+    while (!order_.empty()) {
+      const auto [from, message] = order_.front();
+      order_.pop_front();
+      for (auto& [node, m] : members_) {
+        if (!deaf.contains(node)) feed(node, Received{process(from), message});
+      }
+    }
+  }
+
+  void form(std::uint64_t seq, const std::set<std::uint32_t>& present, bool quorate = true) {
+    std::vector<ProcessId> group;
+    std::vector<NodeId> ring;
+    for (std::uint32_t n : present) {
+      group.push_back(process(n));
+      ring.push_back(NodeId{n});
+    }
+    const RingId id{ring.front(), seq};
+    for (std::uint32_t n : present) {
+      feed(n, GroupChanged{group, {}, {}});
+      feed(n, RingChanged{id, ring});
+      feed(n, QuorumChanged{id, quorate, ring, {}});
+    }
+    deliver();
+  }
+
+  void start() {
+    std::set<std::uint32_t> all;
+    for (auto& [node, m] : members_) {
+      feed(node, Joined{{process(node), 1000 + node}});
+      all.insert(node);
+    }
+    form(4, all);
+    run(milliseconds(1500));
+  }
+
+  void run(Nanos span) {
+    for (const Nanos end = now + span; now < end;) {
+      now += milliseconds(10);
+      for (auto& [node, m] : members_) {
+        if (!stopped.contains(node) && now >= next_wakeup(m.state)) feed(node, Tick{});
+      }
+      deliver();
+    }
+  }
+
+  unsigned owned(std::uint32_t node) { return state(node).kernel.held.size(); }
+  template <class What>
+  bool said(std::uint32_t node) const {
+    for (const Action& action : members_.at(node).said) {
+      if (std::holds_alternative<What>(action)) return true;
+    }
+    return false;
+  }
+  bool logged(std::uint32_t node, const std::string& text) const {
+    for (const Action& action : members_.at(node).said) {
+      const auto* log = std::get_if<Log>(&action);
+      if (log != nullptr && log->text.find(text) != std::string::npos) return true;
+    }
+    return false;
+  }
+  std::vector<KernelWrite>& writes(std::uint32_t node) { return members_.at(node).writes; }
+  std::deque<std::pair<std::uint32_t, Message>>& order() { return order_; }
+
+  Nanos now = milliseconds(1000000);
+  bool kernels_answer = true;
+  bool kernels_work = true;
+  std::set<std::uint32_t> deaf, stopped;
+
+ private:
+  struct Member {
+    State state;
+    std::vector<KernelWrite> writes;
+    std::vector<Action> said;
+  };
+  std::map<std::uint32_t, Member> members_;
+  std::deque<std::pair<std::uint32_t, Message>> order_;
+};
+
+TEST(Owner, ThreeMembersShareAllBlocks) {
+  Cluster c(3);
+  c.start();
+  EXPECT_EQ(c.owned(1) + c.owned(2) + c.owned(3), kBlockCount);
+  EXPECT_TRUE((c.state(1).kernel.held & c.state(2).kernel.held).empty());
+  EXPECT_GE(c.owned(3), 5U);
+}
+
+TEST(Owner, NobodysBlocksWaitUntilQuorumHasLastedALease) {
+  Cluster c(3);
+  for (std::uint32_t n : {1, 2, 3}) c.feed(n, Joined{{c.process(n), n}});
+  c.form(4, {1, 2, 3});
+  c.run(kLease);
+  EXPECT_EQ(c.owned(1) + c.owned(2) + c.owned(3), 0U);
+  c.run(milliseconds(100));
+  EXPECT_EQ(c.owned(1) + c.owned(2) + c.owned(3), kBlockCount);
+}
+
+TEST(Owner, NonQuorateNodeOwnsNothing) {
+  Cluster c(3);
+  c.start();
+  ASSERT_GT(c.owned(3), 0U);
+  c.feed(3, QuorumChanged{{NodeId{3}, 8}, false, {NodeId{3}}, {}});
+  EXPECT_EQ(c.owned(3), 0U);
+  EXPECT_FALSE(c.writes(3).back().deadline);
+  EXPECT_TRUE(c.logged(3, "quorum is lost"));
+}
+
+TEST(Lease, RunsOutWhenTheOthersAreNotHeard) {
+  Cluster c(3);
+  c.start();
+  c.deaf = {1};  // its corosync hangs: no callback comes, its timer still fires
+  c.run(kLease - milliseconds(150));
+  EXPECT_GT(c.owned(1), 0U);
+  c.run(milliseconds(200));
+  EXPECT_EQ(c.owned(1), 0U);
+  EXPECT_TRUE(c.logged(1, "the lease ran out"));
+}
+
+TEST(Lease, NeverReachesBeyondTheNewestReportedBeat) {
+  Cluster c(3);
+  c.start();
+  for (const KernelWrite& write : c.writes(2)) {
+    if (!write.deadline) continue;
+    EXPECT_LE(write.deadline->raw, c.now + kLease);
+  }
+  const Nanos before = c.state(2).granted->raw;
+  c.deaf = {1};  // no longer reports anybody's beats
+  c.stopped = {1};
+  c.run(milliseconds(300));
+  EXPECT_LE(c.state(2).granted->raw, before + milliseconds(110));
+}
+
+TEST(Lease, GrowsOnlyWithQuorum) {
+  Cluster c(3);
+  c.start();
+  c.state(1).quorum->quorate = false;
+  const Nanos before = c.state(1).granted->raw;
+  c.run(milliseconds(300));
+  EXPECT_EQ(c.state(1).granted->raw, before);
+}
+
+TEST(Exclusion, SilentMemberIsExcludedAndItsBlocksWaitForItsLease) {
+  Cluster c(3);
+  c.start();
+  c.deaf = c.stopped = {3};
+  c.run(milliseconds(800));
+  EXPECT_TRUE(c.state(1).view.excluded.contains(c.process(3)));
+  EXPECT_TRUE(c.state(2).view.excluded.contains(c.process(3)));
+  EXPECT_LT(c.owned(1) + c.owned(2), kBlockCount);
+  c.run(milliseconds(500));
+  EXPECT_EQ(c.owned(1) + c.owned(2), kBlockCount);
+}
+
+TEST(Exclusion, WhoReadsThatItIsExcludedClosesAndComesBackUnderANewName) {
+  Cluster c(3);
+  c.start();
+  Message message = make_message(c.state(1), Beat{99, kLease, c.now, {}});
+  message.excluded = {c.state(3).me};
+  c.feed(3, Received{c.process(1), message});
+  EXPECT_EQ(c.owned(3), 0U);
+  EXPECT_TRUE(c.said<Rejoin>(3));
+}
+
+TEST(Pause, BacklogIsNotActedOn) {
+  Cluster c(3);
+  c.start();
+  c.now += kLease * 6 / 10;
+  c.feed(2, Received{c.process(1), make_message(c.state(1), Released{c.state(1).holding, 0})});
+  EXPECT_TRUE(c.said<Rejoin>(2));
+  EXPECT_EQ(c.owned(2), 0U);
+}
+
+TEST(Release, IsSaidOnlyAfterTheKernelHasLetGo) {
+  Cluster c(2);
+  c.start();
+  c.kernels_answer = false;
+  c.feed(1, SetEligible{false, "drained"});
+  c.deliver();
+  bool early = false;
+  for (const auto& [from, message] : c.order())
+    early = early || std::holds_alternative<Released>(message.body);
+  EXPECT_FALSE(early);
+  EXPECT_EQ(c.owned(2), kBlockCount / 2);  // the winner waits
+  const KernelWrite write = c.writes(1).back();
+  ASSERT_TRUE(c.state(1).kernel.in_flight);
+  c.kernels_answer = true;
+  c.feed(1, KernelDone{write.seq, true, write.owned, ""});
+  c.run(milliseconds(50));
+  EXPECT_EQ(c.owned(1), 0U);
+  EXPECT_EQ(c.owned(2), kBlockCount);
+}
+
+TEST(Stop, HandsOverBeforeItLeaves) {
+  Cluster c(3);
+  c.start();
+  c.feed(3, StopRequested{});
+  c.run(milliseconds(50));
+  EXPECT_TRUE(c.said<Left>(3));
+  EXPECT_EQ(c.owned(1) + c.owned(2), kBlockCount);
+  EXPECT_FALSE(c.logged(1, " ms; no quorum"));
+}
+
+TEST(Stop, LastMemberStopsAtOnce) {
+  Cluster c(1);
+  c.start();
+  EXPECT_EQ(c.owned(1), kBlockCount);
+  c.feed(1, StopRequested{});
+  c.run(milliseconds(30));
+  EXPECT_TRUE(c.said<Left>(1));
+  EXPECT_EQ(c.owned(1), 0U);
+}
+
+TEST(Kernel, RefusedWriteClosesTheNode) {
+  Cluster c(2);
+  c.start();
+  c.kernels_work = false;
+  c.run(milliseconds(200));
+  EXPECT_TRUE(c.state(1).holding.empty());
+  EXPECT_TRUE(c.logged(1, "the kernel refused a change (Operation not permitted)"));
+}
+
+TEST(Config, MemberWithAnotherConfigurationOwnsNothingAndSaysWhy) {
+  Cluster c(3);
+  c.start();
+  c.feed(3, Disconnected{});
+  EXPECT_EQ(c.owned(3), 0U);
+  c.state(3).config.config_hash = 1;
+  c.feed(3, Joined{{c.process(3), 77}});
+  c.form(8, {1, 2, 3});
+  c.run(milliseconds(2500));
+  EXPECT_EQ(c.owned(3), 0U);
+  EXPECT_EQ(c.owned(1) + c.owned(2), kBlockCount);
+  EXPECT_TRUE(c.logged(3, "configuration differs"));
+}
+
+TEST(Membership, MoreThanCpgsLimitIsRefusedByName) {
+  Cluster c(1);
+  c.start();
+  std::vector<ProcessId> many;
+  for (std::uint32_t n = 1; n <= kMaxMembers + 1; ++n) many.push_back(c.process(n));
+  c.feed(1, GroupChanged{many, {}, {}});
+  EXPECT_EQ(c.owned(1), 0U);
+  EXPECT_TRUE(c.logged(1, "129 members; saru (as CPG) serves at most 128"));
+}
+
+TEST(Membership, DifferentGroupsOnOneRingFreezeTheView) {
+  Cluster c(3);
+  c.start();
+  Message stranger = make_message(c.state(1), Released{BlockSet(kBlockCount), 0});
+  stranger.sender = {{NodeId{9}, 9}, 9};
+  c.feed(1, Received{{NodeId{9}, 9}, stranger});
+  EXPECT_TRUE(c.state(1).view.frozen);
+  EXPECT_TRUE(c.logged(1, "different members on one ring"));
+}
+
+}  // namespace
+}  // namespace saru
