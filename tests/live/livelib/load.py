@@ -121,9 +121,11 @@ class HttpLoad:
     def __init__(self, cluster, folder, rate=HTTP_RATE):
         self.log = f"{folder}/http.jsonl"
         self.output = f"{folder}/http.json"
+        # A SYN is repeated after 1, 3, 7, 15 s: so much patience sees the end of a crash.
+        self.timeout_s = 10 + 3 * cluster.detection_s()
         argv = [program("saru-probe"), "http", "--address", ADDRESS, "--seconds", "7200",
-                "--connections-per-second", str(rate), "--timeout", "10", "--log", self.log,
-                "--expect", ",".join(cluster.nodes)]
+                "--connections-per-second", str(rate), "--timeout", f"{self.timeout_s:.1f}",
+                "--log", self.log, "--expect", ",".join(cluster.nodes)]
         argv = real_time(argv)
         with open(self.output, "w", encoding="utf-8") as output:
             self.process = cluster.start(cluster.inside("client", argv, own_pids=False), output)
@@ -134,7 +136,7 @@ class HttpLoad:
         return [one for one in found if from_ns <= one["start_ns"] < until_ns]
 
     def stop(self):
-        end(self.process, 30, "the HTTP load")
+        end(self.process, 20 + self.timeout_s, "the HTTP load")
         return json.loads(read_lines(self.output)[-1])
 
 

@@ -182,7 +182,7 @@ class Run:
             "answered_twice": seen["answered_twice"],
             "syn_retransmits": seen["syn_retransmits"],
             "blocks_moved": len(moved),
-            "blocks_minimum": blocks_of.minimum_moves(before, after),
+            "blocks_minimum": blocks_of.minimum_moves(before, after) if name != "kill" else None,
             "blocks_measured": len([b for b in touched if b in rows]),
             "blocks_silent": len(silent),
             "gap_of_others_ms": percentiles(others),
