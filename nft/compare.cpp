@@ -126,7 +126,8 @@ std::vector<std::string> compare(const TablePlan& planned, const TablePlan& foun
       std::string("table ") + (planned.family == NFPROTO_INET ? "inet " : "netdev ") + planned.name;
   for (const std::string& counter : planned.counters) {
     if (std::find(found.counters.begin(), found.counters.end(), counter) == found.counters.end()) {
-      words.push_back(table + ": counter " + counter + " is missing");
+      words.push_back(table);
+      words.back().append(": counter ").append(counter).append(" is missing");
     }
   }
   compare_named(words, table, "set", planned.sets, found.sets, compare_sets);

@@ -249,7 +249,7 @@ std::optional<Refusal> list(NetlinkSocket& socket, std::uint16_t type, std::uint
 }
 
 std::optional<Refusal> read_sets(NetlinkSocket& socket, TablePlan& table) {
-  const auto refusal = list(
+  auto refusal = list(
       socket, NFT_MSG_GETSET, table.family, table.name, "list the sets of table " + table.name,
       [&](const nlmsghdr* message) {
         SetPtr s(nftnl_set_alloc());

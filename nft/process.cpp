@@ -53,7 +53,7 @@ std::string process_of_port(std::uint32_t port) {
       std::ifstream file(entry.path() / "comm");
       std::string name;
       std::getline(file, name);
-      return "process " + pid + " (" + name + ")";
+      return std::string("process ").append(pid).append(" (").append(name).append(")");
     }
   }
   return "a process that cannot be seen from here (netlink port " + std::to_string(port) + ")";

@@ -56,13 +56,12 @@ BlockSet parse_blocks(const std::string& text, unsigned blocks) {
   }
   std::istringstream ranges(text);
   for (std::string range; std::getline(ranges, range, ',');) {
+    std::istringstream words(range);
     unsigned first = 0;
-    unsigned last = 0;
-    const int got = std::sscanf(range.c_str(), "%u-%u", &first, &last);
-    if (got < 1) continue;
-    for (unsigned b = first; b <= (got == 2 ? last : first); ++b) {
-      set.insert(BlockId{static_cast<std::uint16_t>(b)});
-    }
+    if (!(words >> first)) continue;
+    unsigned last = first;
+    if (char dash = 0; !(words >> dash >> last)) last = first;
+    for (unsigned b = first; b <= last; ++b) set.insert(BlockId{static_cast<std::uint16_t>(b)});
   }
   return set;
 }
@@ -122,8 +121,8 @@ json Driver::write(std::istream& words, bool anew) {
 }
 
 json Driver::wait_for_news(int timeout_ms) {
-  static const char* const kNames[] = {"table",        "link",         "address",
-                                       "carrier lost", "carrier back", "overrun"};
+  static constexpr const char* kNames[] = {"table",        "link",         "address",
+                                           "carrier lost", "carrier back", "overrun"};
   json news = json::array();
   pollfd poller{watch->fd(), POLLIN, 0};
   const Nanos end = Clocks::system().boottime() + std::chrono::milliseconds(timeout_ms);

@@ -56,7 +56,7 @@ class Machine {
     EXPECT_NE(chain, table_.chains.end()) << name;
     for (const Rule& rule : chain->rules) {
       ++rules_;
-      if (const auto verdict = run_rule(rule)) return verdict;
+      if (auto verdict = run_rule(rule)) return verdict;
     }
     return std::nullopt;
   }
