@@ -60,7 +60,6 @@ struct Machine {
   void open_view(ViewId id, std::set<ProcessId> excluded, const std::string& reason);
   void next_round(std::set<ProcessId> excluded, const std::string& reason);
   void note_gone(ProcessId process);
-  bool in_members(ProcessId process) const;
 
   // message.cpp: what they say
   void on(const Received& event);

@@ -6,11 +6,6 @@
 
 namespace saru {
 
-bool Machine::in_members(ProcessId process) const {
-  const auto members = view_members(s);
-  return std::find(members.begin(), members.end(), process) != members.end();
-}
-
 void Machine::open_view(ViewId id, std::set<ProcessId> excluded, const std::string& reason) {
   View view;
   view.open = true;

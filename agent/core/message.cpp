@@ -157,11 +157,13 @@ void Machine::note_nonce(const MemberId& sender) {
   });
 }
 
-// The sender's kernel is closed: nothing of it need be waited for, in whatever view it said so.
+// The sender's kernel is closed: nothing of it need be waited for, in whatever view it said so. Who
+// was excluded and says so only now ends a wait, too.
 void Machine::on_leave(const Message& message) {
   s.heard.erase(message.sender);
   const ProcessId sender = message.sender.process;
-  if (!s.view.open || !in_members(sender)) return;
+  const auto& group = s.group;
+  if (!s.view.open || std::find(group.begin(), group.end(), sender) == group.end()) return;
   const std::string reason = name_of(sender) + " left";
   auto excluded = s.view.excluded;
   excluded.insert(sender);

@@ -7,7 +7,7 @@ void World::inject_fault(Time until) {
   if (now_ >= until) return;
   const unsigned node = static_cast<unsigned>(rng_.below(settings_.nodes));
   const Time full = settings_.token + settings_.consensus;
-  switch (rng_.below(10)) {
+  switch (rng_.below(11)) {
     case 0:
     case 1: {  // partition
       const auto ways = static_cast<unsigned>(between(1, 3));
@@ -46,7 +46,17 @@ void World::inject_fault(Time until) {
       at(now_ + between(10 * kMs, 100 * kMs), [=, this] { form(component, generation); });
       break;
     }
-    case 8:
+    case 8: {  // what it sends reaches the others late, itself at once; then the machine stops
+      slow_node_ = node;
+      slow_until_ = now_ + between(100 * kMs, 500 * kMs);
+      trace(node, "is heard late");
+      at(slow_until_, [=, this, span = between(kSecond, 4 * kSecond)] {
+        pause_sarud(node, span);
+        pause_corosync(node, span);
+      });
+      break;
+    }
+    case 9:
       if (Process* p = machines_[node].process.get(); p != nullptr && p->in_group) {
         const bool eligible = !p->state->config.eligible;
         p->own.push_back({{}, SetEligible{eligible, "drain"}});

@@ -120,7 +120,10 @@ void World::tell_group(Machine_& m, const std::vector<unsigned>& members,
   const std::vector<ProcessId> before = m.group;
   std::vector<ProcessId> left, joined, stay;
   for (const ProcessId& p : before) {
-    (along.contains(p.node.value - 1) ? stay : left).push_back(p);
+    // A corosync knows its own processes, whatever became of the word it sent about them.
+    const bool own = p.node.value - 1 == m.index;
+    const bool here = !own || (m.process && m.process->in_group && m.process->id == p);
+    (here && along.contains(p.node.value - 1) ? stay : left).push_back(p);
   }
   for (unsigned i : members) {
     if (along.contains(i) || !machines_[i].process || !machines_[i].process->in_group) continue;
@@ -177,7 +180,8 @@ void World::originate(unsigned node, Item item) {
   Ring& ring = rings_.at(*m.ring);
   ring.log.push_back(std::move(item));
   for (unsigned i : ring.members) {
-    const Time delay = chance(0.02) ? between(kMs, 20 * kMs) : between(200'000, 2 * kMs);
+    Time delay = chance(0.02) ? between(kMs, 20 * kMs) : between(200'000, 2 * kMs);
+    if (node == slow_node_ && i != node && now_ < slow_until_) delay += between(0, 300 * kMs);
     at(now_ + delay, [=, this, id = ring.id] { deliver_next(id, i); });
   }
 }

@@ -177,6 +177,8 @@ class World {
   std::uint64_t next_seq_ = 4;
   std::uint64_t next_lost_ = 1'000'000'000'000;
   std::uint32_t next_pid_ = 100;
+  unsigned slow_node_ = 0;
+  Time slow_until_ = 0;
   bool faults_ = false;
   std::string failure_;
 };
