@@ -2,6 +2,7 @@
 #include "probe_common.h"
 
 #include <arpa/inet.h>
+#include <sched.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -50,6 +51,14 @@ std::uint16_t port_of(const Endpoint& endpoint) {
 }
 
 std::string errno_text(const std::string& what) { return what + ": " + std::strerror(errno); }
+
+Result<void> take_priority(int priority) {
+  const sched_param parameter{priority};
+  if (priority > 0 && sched_setscheduler(0, SCHED_FIFO, &parameter) != 0) {
+    return tl::unexpected(errno_text("cannot get real-time priority"));
+  }
+  return {};
+}
 
 bool enable(int fd, int level, int option, int value) {
   return setsockopt(fd, level, option, &value, sizeof value) == 0;

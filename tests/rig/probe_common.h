@@ -59,6 +59,8 @@ Result<Endpoint> endpoint(const std::string& address, std::uint16_t port);
 Endpoint wildcard(int family, std::uint16_t port);
 std::uint16_t port_of(const Endpoint& endpoint);
 std::string errno_text(const std::string& what);
+// SCHED_FIFO, so that a busy machine does not look like a silent node. 0: stay as we are.
+Result<void> take_priority(int priority);
 bool enable(int fd, int level, int option, int value = 1);
 
 // True once SIGTERM or SIGINT came, after catch_signals().
@@ -98,6 +100,7 @@ struct ServeOptions {
   std::string name;
   std::uint16_t port = 0;
   double seconds = 0;
+  int priority = 0;
 };
 
 // Each returns the exit status: 0, 1 (http: a request failed) or kExitUsage.

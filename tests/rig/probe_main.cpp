@@ -58,6 +58,8 @@ void describe_server(CLI::App& app, probe::ServeOptions& serve) {
   app.add_option("--name", serve.name, "the node's name, part of every answer")->required();
   app.add_option("--seconds", serve.seconds, "stop after this time; 0: on SIGTERM")
       ->check(CLI::Range(0.0, kDayS));
+  app.add_option("--realtime", serve.priority, "SCHED_FIFO priority; 0: none")
+      ->check(CLI::Range(0, 50));
 }
 
 }  // namespace
@@ -68,8 +70,8 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   probe::SendOptions send;
   probe::HttpOptions http;
-  probe::ServeOptions respond{{}, 7, 0};
-  probe::ServeOptions serve{{}, 80, 0};
+  probe::ServeOptions respond{{}, 7, 0, 0};
+  probe::ServeOptions serve{{}, 80, 0, 0};
   CLI::App* send_command = app.add_subcommand("send", "UDP probes or echo requests");
   CLI::App* respond_command = app.add_subcommand("respond", "answer UDP probes");
   CLI::App* http_command = app.add_subcommand("http", "HTTP requests");

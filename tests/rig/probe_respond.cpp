@@ -114,6 +114,10 @@ int respond(const ServeOptions& options) {
       return kExitUsage;
     }
   }
+  if (auto taken = take_priority(options.priority); !taken) {
+    std::cerr << "saru-probe: " << taken.error() << "\n";
+    return kExitUsage;
+  }
   const std::uint64_t start_ns = now_ns(CLOCK_MONOTONIC);
   const auto length_ns = static_cast<std::uint64_t>(options.seconds * 1e9);
   pollfd waits[] = {{v4.fd(), POLLIN, 0}, {v6.fd(), POLLIN, 0}};

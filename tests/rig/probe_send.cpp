@@ -2,7 +2,6 @@
 // Steady probes: UDP from one source port per block, or echo requests.
 #include <netinet/icmp6.h>
 #include <netinet/ip_icmp.h>
-#include <sched.h>
 
 #include <algorithm>
 #include <array>
@@ -87,6 +86,7 @@ Result<void> Sender::open_udp(const std::string& address) {
       if (!source) return tl::unexpected(source.error());
       if (source->family() == target->family()) local = *source;
     }
+    if (target->family() == AF_INET6) enable(channel.fd.get(), IPPROTO_IPV6, IPV6_V6ONLY);
     if (!channel.fd.valid() || bind(channel.fd.get(), local.get(), local.length) != 0) {
       return tl::unexpected(errno_text("cannot use source port " + std::to_string(port)));
     }
@@ -249,7 +249,6 @@ void Sender::run() {
 nlohmann::ordered_json Sender::result() const {
   std::uint64_t received = 0;
   std::uint64_t interval_max = 0;
-  std::vector<std::uint64_t> intervals;
   for (const Channel& channel : channels_) {
     received += channel.received;
     interval_max = std::max(interval_max, channel.interval_max_ns);
@@ -267,6 +266,7 @@ nlohmann::ordered_json Sender::result() const {
   if (!first_error_.empty()) json["first_error"] = first_error_;
   json["received"] = received;
   json["answers"] = answers_;
+  json["cpu_s"] = static_cast<double>(now_ns(CLOCK_PROCESS_CPUTIME_ID)) / 1e9;
   json["send_interval_max_ms"] = static_cast<double>(interval_max) / 1e6;
   return json;
 }
@@ -280,12 +280,9 @@ int send_probes(const SendOptions& options) {
     std::cerr << "saru-probe: " << opened.error() << "\n";
     return kExitUsage;
   }
-  if (options.priority > 0) {
-    const sched_param parameter{options.priority};
-    if (sched_setscheduler(0, SCHED_FIFO, &parameter) != 0) {
-      std::cerr << "saru-probe: " << errno_text("cannot get real-time priority") << "\n";
-      return kExitUsage;
-    }
+  if (auto taken = take_priority(options.priority); !taken) {
+    std::cerr << "saru-probe: " << taken.error() << "\n";
+    return kExitUsage;
   }
   sender.run();
   std::cout << sender.result().dump() << std::endl;

@@ -134,6 +134,10 @@ int serve_http(const ServeOptions& options) {
     std::cerr << "saru-probe: " << opened.error() << "\n";
     return kExitUsage;
   }
+  if (auto taken = take_priority(options.priority); !taken) {
+    std::cerr << "saru-probe: " << taken.error() << "\n";
+    return kExitUsage;
+  }
   server.run();
   return 0;
 }

@@ -22,7 +22,9 @@
 namespace witness {
 namespace {
 
-constexpr std::uint32_t kBlockBytesMax = 1U << 20;
+// Many small blocks: every block lasts for at least kRetireMs, however few frames it holds, so
+// their number is how long the witness may be kept from the CPU (1024 of them: 8 s).
+constexpr std::uint32_t kBlockBytesMax = 1U << 16;
 constexpr std::uint32_t kBlockBytesMin = 4096;
 constexpr std::uint32_t kFrameBytes = 2048;
 // A block that is not full is handed over after this time.

@@ -12,6 +12,8 @@ namespace {
 constexpr std::uint64_t kKeepNs = 2'000'000'000;
 // A question younger than this at the end may still be under way.
 constexpr std::uint64_t kSettleNs = 300'000'000;
+// Two processors' stamps may differ by microseconds; more than this is a real disorder.
+constexpr std::uint64_t kLateNs = 1'000'000;
 constexpr std::uint64_t kSweepNs = 10'000'000'000;
 constexpr std::uint64_t kConnectionIdleNs = 90'000'000'000;
 
@@ -74,6 +76,9 @@ void Judge::violation(const std::string& kind, std::uint64_t time_ns, std::strin
 
 void Judge::answered_twice(const Record& record, std::uint8_t first, const std::string& how) {
   if (record.time_ns < options_.from_ns) return;  // of an earlier event
+  // A probe outside the window was never asked; a connection may be older than the window.
+  const bool is_tcp = record.kind == Kind::kTcpFromNode;
+  if (is_tcp && !in_window(record.time_ns)) return;
   ++totals_.answered_twice;
   violation("answered_twice", record.time_ns,
             describe(record) + ": answered by " + link_name(setup_, first) + " and by " +
@@ -82,8 +87,12 @@ void Judge::answered_twice(const Record& record, std::uint8_t first, const std::
 
 void Judge::feed(const Record& record) {
   ++totals_.records;
+  if (record.time_ns + kLateNs < newest_ns_) ++totals_.late_records;
+  newest_ns_ = std::max(newest_ns_, record.time_ns);
   expire(record.time_ns);
-  if ((record.notes & kNoteSharedMac) != 0) {
+  if (!in_window(record.time_ns)) {
+    // Context only: the MACs of these frames are another window's business.
+  } else if ((record.notes & kNoteSharedMac) != 0) {
     ++totals_.shared_mac_frames;
     violation("shared_mac_source", record.time_ns,
               "the shared MAC was the source address of a frame that entered the switch at " +

@@ -28,7 +28,7 @@ struct Violation {
   std::string text;
 };
 
-// One answer less than what it takes to call a block served by one node.
+// Between two answered questions of a stream: unanswered ones, or a change of the answering node.
 struct Gap {
   std::uint64_t from_ns = 0;  // last question answered before; 0: none was
   std::uint64_t to_ns = 0;    // first question answered afterwards, or the end
@@ -86,6 +86,7 @@ struct Totals {
   std::uint64_t shared_mac_frames = 0;
   std::uint64_t wrong_mac_frames = 0;
   std::uint64_t kernel_drops = 0;
+  std::uint64_t late_records = 0;  // came after younger ones had been judged
   std::uint64_t gaps_too_long = 0;
   std::uint64_t answer_delay_max_ns = 0;
   std::map<std::uint8_t, std::uint64_t> answers_by_link;
@@ -93,7 +94,7 @@ struct Totals {
 
 struct JudgeOptions {
   std::uint64_t max_gap_ns = 0;  // 0: gaps are reported, not judged
-  std::uint64_t from_ns = 0;     // questions outside [from, until) do not count
+  std::uint64_t from_ns = 0;     // what was asked or found outside [from, until) does not count
   std::uint64_t until_ns = UINT64_MAX;
 };
 
@@ -160,6 +161,9 @@ class Judge {
   void violation(const std::string& kind, std::uint64_t time_ns, std::string text);
   std::string describe(const Record& record) const;
   std::uint16_t block_of(const Record& record) const;
+  bool in_window(std::uint64_t time_ns) const {
+    return time_ns >= options_.from_ns && time_ns < options_.until_ns;
+  }
 
   const Setup& setup_;
   JudgeOptions options_;
@@ -173,6 +177,7 @@ class Judge {
   std::unordered_map<std::uint64_t, Connection> connections_;
   std::vector<Address> clients_;
   std::uint64_t next_sweep_ns_ = 0;
+  std::uint64_t newest_ns_ = 0;
 };
 
 }  // namespace witness

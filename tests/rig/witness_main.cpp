@@ -110,6 +110,8 @@ void describe_watch(CLI::App& app, Raw& raw, witness::WatchOptions& watch) {
       ->capture_default_str();
   app.add_option("--seconds", watch.seconds, "stop after this time; 0: on SIGTERM or SIGINT")
       ->check(CLI::Range(0.0, 86400.0));
+  app.add_option("--realtime", watch.priority, "SCHED_FIFO priority; 0: none")
+      ->check(CLI::Range(0, 50));
   app.add_option("--output", watch.output, "file for the JSON lines instead of stdout");
   app.add_option("--records", watch.records, "file of all records, for `saru-witness report`");
 }

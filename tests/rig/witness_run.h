@@ -17,6 +17,7 @@ struct WatchOptions {
   std::uint64_t max_gap_ms = 0;
   std::uint32_t ring_kib = 65536;
   double seconds = 0;   // 0: until SIGTERM or SIGINT
+  int priority = 0;     // SCHED_FIFO; 0: none
   std::string output;   // JSON lines; empty: stdout
   std::string records;  // binary records for `report`; empty: none
 };

@@ -86,6 +86,10 @@ std::vector<std::string> doubts(const Totals& totals, const std::vector<std::str
     list.push_back("the kernel dropped " + std::to_string(totals.kernel_drops) +
                    " captured frames: use a larger --ring-kib or a lower rate");
   }
+  if (totals.late_records != 0) {
+    list.push_back(std::to_string(totals.late_records) +
+                   " frames came too late to be judged in order: is the machine overloaded?");
+  }
   for (const std::string& name : missing_links) {
     list.push_back("link " + name + ": its interface was never there");
   }

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+#include <sched.h>
 #include <time.h>
 
 #include <algorithm>
@@ -22,7 +23,7 @@ using Json = nlohmann::ordered_json;
 
 constexpr std::uint64_t kMsNs = 1'000'000;
 // Frames of the last moment may still come through another ring; they are judged a round later.
-constexpr std::uint64_t kHoldNs = 60 * kMsNs;
+constexpr std::uint64_t kHoldNs = 200 * kMsNs;
 constexpr std::uint64_t kRoundNs = 100 * kMsNs;
 constexpr std::uint64_t kPresenceNs = 500 * kMsNs;
 constexpr std::uint64_t kClockStepNs = 2 * kMsNs;
@@ -193,6 +194,11 @@ int Watcher::run() {
     return kExitUsage;
   }
   capture_ = std::move(*capture);
+  const sched_param parameter{options_.priority};
+  if (options_.priority > 0 && sched_setscheduler(0, SCHED_FIFO, &parameter) != 0) {
+    std::cerr << "saru-witness: cannot get real-time priority: " << std::strerror(errno) << "\n";
+    return kExitUsage;
+  }
   connect_judge();
   struct sigaction action {};
   action.sa_handler = on_signal;
