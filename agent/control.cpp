@@ -126,15 +126,21 @@ void Control::accept_one() {
   client->control = this;
   client->id = ClientId{++last_};
   client->fd = fd;
-  const std::uint64_t patience = std::uint64_t{kClientSeconds} * 1000000000U;
-  if (qb_loop_timer_add(loop_, QB_LOOP_LOW, patience, client.get(), &Control::on_timeout,
-                        &client->timer) != 0 ||
+  if (!limit(*client, kAskSeconds) ||
       qb_loop_poll_add(loop_, QB_LOOP_LOW, fd, POLLIN, client.get(), &Control::on_client) != 0) {
     if (client->timer != 0) qb_loop_timer_del(loop_, client->timer);
     close(fd);
     return;
   }
   clients_.emplace(client->id, std::move(client));
+}
+
+// From now on the client has so long.
+bool Control::limit(Client& client, unsigned seconds) {
+  if (client.timer != 0) qb_loop_timer_del(loop_, client.timer);
+  client.timer = 0;
+  return qb_loop_timer_add(loop_, QB_LOOP_LOW, std::uint64_t{seconds} * 1000000000U, &client,
+                           &Control::on_timeout, &client.timer) == 0;
 }
 
 void Control::read_from(Client& client) {
@@ -150,6 +156,7 @@ void Control::read_from(Client& client) {
     return refuse(client.id, "the request is longer than 4096 bytes");
   }
   client.asked = true;
+  limit(client, kReplySeconds);
   const json request = json::parse(client.in.substr(0, end), nullptr, false);
   if (!request.is_object())
     return refuse(client.id, "the request is not one JSON object in a line");

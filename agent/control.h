@@ -27,8 +27,10 @@ class Control {
  public:
   static constexpr std::size_t kMaxClients = 32;
   static constexpr std::size_t kMaxRequest = 4096;
-  // From connecting to the last byte of the reply. `saructl stop` waits longest.
-  static constexpr unsigned kClientSeconds = 30;
+  // From connecting to the end of the request, and from there to the last byte of the reply.
+  // `saructl stop` waits longest.
+  static constexpr unsigned kAskSeconds = 3;
+  static constexpr unsigned kReplySeconds = 30;
 
   // Gets each request once; whoever handles it calls reply() then or later.
   using Handler = std::function<void(ClientId, const nlohmann::json&)>;
@@ -56,6 +58,7 @@ class Control {
   void accept_one();
   void read_from(Client& client);
   void write_to(Client& client);
+  bool limit(Client& client, unsigned seconds);
   void drop(Client& client);
 
   qb_loop_t* loop_;
