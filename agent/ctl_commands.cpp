@@ -217,8 +217,8 @@ CtlResult ctl_monitor(const CtlOptions& options) {
   }
   const auto answer = ask(id, {{"command", "verify"}}, kSlowAnswer);
   if (!answer) {
-    return fail(ExitCode::kFailed, answer.error().sentence + " (pid " +
-                                       std::to_string(holder->pid) + ")");
+    return fail(ExitCode::kFailed,
+                answer.error().sentence + " (pid " + std::to_string(holder->pid) + ")");
   }
   print(std::to_string(answer->at("owns").get<unsigned>()) + "/" +
         std::to_string(answer->at("blocks").get<unsigned>()) + " " +
