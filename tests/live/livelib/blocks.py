@@ -66,7 +66,7 @@ def problem(kernels, expected):
 
 
 def wait_settled(cluster, expected, seconds, awaited):
-    """Until the kernels of the expected nodes hold every block once, evenly; returns the kernels."""
+    """The kernels, once those of the expected nodes hold every block once, evenly."""
     last = {}
 
     def settled():

@@ -17,9 +17,9 @@ from livelib.story import Story, table, trimmed_ruleset
 NAME = "demo"
 TARGETS = ["sarud", "saructl", "saru-witness", "saru-probe", "saru-cpgwatch", "saru-forecast"]
 NEEDS = {"return": "crash", "unstandby": "standby"}
-ABOUT = f"""Starts a real Corosync/Pacemaker cluster on this machine, in namespaces of its own, lets all nodes
-serve {ADDRESS} at once, and shows under live HTTP traffic what happens when a node crashes and
-comes back, rests and returns, or when somebody flushes its nftables rules. Installs the Debian
+ABOUT = f"""Starts a real Corosync/Pacemaker cluster on this machine, in namespaces of its own,
+lets all nodes serve {ADDRESS} at once, and shows under live HTTP traffic what happens when a node crashes
+and comes back, rests and returns, or when somebody flushes its nftables rules. Installs the Debian
 packages that are missing and builds first. Ends with a table of what was measured in this run."""
 ENDING = "Exit code: 0 all as promised, 1 something was not, 2 the demo could not run."
 
@@ -94,8 +94,10 @@ def prepare(story):
         return
     story.step("Packages and programs")
     follow(story, ["packaging/install-dependencies", "build", "run"], "installing packages")
-    follow(story, ["cmake", "--preset", "gcc"], "configuring")
-    follow(story, ["cmake", "--build", "--preset", "gcc", "--target", *TARGETS], "compiling")
+    ccache = ["-DCMAKE_CXX_COMPILER_LAUNCHER=ccache"] if shutil.which("ccache") else []
+    follow(story, ["cmake", "--preset", "gcc", *ccache], "configuring")
+    build = ["cmake", "--build", "--preset", "gcc", "--target", *TARGETS]
+    follow(story, build, "compiling")
     story.say(f"All packages are there; sarud and the tools are built in {BUILD}.")
 
 
@@ -103,8 +105,9 @@ def prepare(story):
 
 def tell_crash(story, run):
     story.step(f"{run.victim} loses its power")
-    story.say("Its link falls silent and all its processes are gone in an instant. The others must",
-              "find out (Corosync), be sure that its kernel's lease has ended, and take its blocks.")
+    story.say("Its link falls silent and all its processes are gone in an instant. The others",
+              "must find out (Corosync), be sure that its kernel's lease has ended, and take its",
+              "blocks.")
     figures = run.crash()
     gap = figures["gap_ms"]
     story.say(f"Corosync knew after {figures['corosync_ms']:.0f} ms. Each of {run.victim}'s blocks "
@@ -141,8 +144,9 @@ def tell_planned(story, figures):
     gap = figures["gap_ms"]
     story.say(f"{figures['blocks_moved']} blocks moved; the least possible is "
               f"{figures['blocks_minimum']}. From the last packet answered by the old owner",
-              f"to the first one by the new owner: p50 {gap['p50']:.1f} ms, max {gap['max']:.1f} ms "
-              f"({figures['blocks_measured']} moving blocks probed 1000 times a second).")
+              f"to the first one by the new owner: p50 {gap['p50']:.1f} ms, "
+              f"max {gap['max']:.1f} ms",
+              f"({figures['blocks_measured']} moving blocks, each probed 1000 times a second).")
 
 
 def tell_flush(story, run):

@@ -16,7 +16,7 @@ MONITOR = os.path.join(os.path.dirname(os.path.realpath(__file__)), "monitor.py"
 
 
 def real_time(argv):
-    """What measures or answers must not wait for a busy processor; Corosync and sarud come first."""
+    """What measures or answers must not wait for the processor; Corosync and sarud come first."""
     return ["chrt", "--fifo", "4", *argv]
 
 

@@ -11,7 +11,8 @@ import time
 
 from livelib import blocks as blocks_of
 from livelib.cluster import LiveError
-from livelib.load import (PROBE_RATE, PROBED_BLOCKS, HttpLoad, Listener, Monitor, Probes, Servers, Witness)
+from livelib.load import (PROBE_RATE, PROBED_BLOCKS, HttpLoad, Listener, Monitor, Probes, Servers,
+                          Witness)
 
 LEAD_S = 1.0     # probes run this long before an event
 SETTLE_S = 0.7   # and this long after its end
@@ -207,7 +208,8 @@ class Run:
             elif verb == "del" and block not in taken:
                 gone[block] = when
         start = {block: at_ns for block in moved} if crashed else gone
-        return percentiles([(taken[b] - start[b]) / 1e6 for b in moved if b in taken and b in start])
+        both = [block for block in moved if block in taken and block in start]
+        return percentiles([(taken[block] - start[block]) / 1e6 for block in both])
 
     def stop(self):
         """Ends the load; completes the figures with the requests; returns the totals."""
@@ -253,7 +255,7 @@ def shortcomings(totals):
     if silent:
         found.append(f"never answered a request: {' '.join(silent)}")
     for one in totals["events"]:
-        if one["blocks_moved"] != one["blocks_minimum"]:
+        if one["blocks_minimum"] is not None and one["blocks_moved"] != one["blocks_minimum"]:
             found.append(f"{one['event']}: {one['blocks_moved']} blocks moved, "
                          f"{one['blocks_minimum']} had to")
         if one["blocks_silent"]:

@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Follows the set `owned` of this network namespace: one line "REALTIME_NS add|del BLOCK" per change.
+"""Follows the set `owned` of this network namespace: a line "REALTIME_NS add|del BLOCK" per change.
 
-Listens to the kernel's own announcements (NFNLGRP_NFTABLES), as `nft monitor` does, but with times."""
+Listens to the kernel's own announcements (NFNLGRP_NFTABLES), as `nft monitor` does, with times."""
 import os
 import socket
 import struct
@@ -70,7 +70,7 @@ def lines(datagram, table, ports, now):
 
 def main(table, ports):
     try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(2))
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(30))
     except OSError:
         pass  # the times become coarser, not wrong
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as listener:

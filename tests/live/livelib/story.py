@@ -80,23 +80,21 @@ def table(events):
 
 
 def trimmed_ruleset(text):
-    """Our tables out of `nft list ruleset`, with long lists of set elements shortened."""
-    lines, inside, ours = [], 0, False
+    """Our tables out of `nft list ruleset`; of a long list of elements only the first two lines."""
+    lines, ours, skipped = [], False, None
     for line in text.splitlines():
         if line.startswith("table "):
             ours = " saru_" in line
         if not ours:
             continue
-        if inside:
-            inside += 1
-            if inside == 3:
-                lines.append("\t\t\t     …" + (" }" if "}" in line else ""))
-            elif inside < 3 or "}" in line:
-                lines.append(line if inside < 3 else line[:0] + "\t\t\t     }")
-            if "}" in line:
-                inside = 0
+        if skipped is not None:
+            skipped += 1
+            if skipped == 1 or "}" not in line:
+                lines += [line] if skipped == 1 else []
+            else:
+                lines.append(f"\t\t\t     … {skipped - 1} more lines }}" if skipped > 2 else line)
+            skipped = None if "}" in line else skipped
             continue
         lines.append(line)
-        if "elements = {" in line and "}" not in line:
-            inside = 1
+        skipped = 0 if "elements = {" in line and "}" not in line else None
     return "\n".join(lines).replace("\t", "  ")

@@ -51,7 +51,8 @@ def tell(tap, figures):
     gap = figures["gap_ms"]
     tap.note(f"{figures['event']}: corosync_ms {figures['corosync_ms']}, gap ms p50 {gap['p50']} "
              f"p99 {gap['p99']} max {gap['max']}, others max {figures['gap_of_others_ms']['max']}, "
-             f"answered twice {figures['answered_twice']}, SYNs again {figures['syn_retransmits']}, "
+             f"answered twice {figures['answered_twice']}, "
+             f"SYNs again {figures['syn_retransmits']}, "
              f"moved {figures['blocks_moved']} of at least {figures['blocks_minimum']}, "
              f"longest pause between probes {figures['probe_interval_max_ms']:.1f} ms")
 
