@@ -182,6 +182,7 @@ void write(Writer& out, const Hello& hello) {
   write_sorted(out, hello.departed, kMaxDropped);
   write(out, std::max(hello.since_remaining, Nanos(0)));
   write_sorted(out, hello.dropped, kMaxDropped);
+  write_sorted(out, hello.companions, kMaxMembers);
   out.u32(hello.votes);
   out.u32(hello.expected_votes);
 }
@@ -198,6 +199,7 @@ void read(Reader& in, Hello& hello) {
   read_sorted(in, hello.departed, kMaxDropped, kDepartedBytes);
   read(in, hello.since_remaining);
   read_sorted(in, hello.dropped, kMaxDropped, kMemberBytes);
+  read_sorted(in, hello.companions, kMaxMembers, kMemberBytes);
   hello.votes = in.u32();
   hello.expected_votes = in.u32();
 }

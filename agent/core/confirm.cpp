@@ -13,9 +13,20 @@ void Machine::confirm_if_complete() {
     if (!s.view.peers[process].hello) return;
   }
   s.view.confirmed = true;
+  s.view.confirm_beat = s.beats_sent;
+  remember_companions();
   s.view.config_hash = active_config();
   assign_blocks();
   log_view();
+  send_beat();
+}
+
+void Machine::remember_companions() {
+  if (!has_quorum(s)) return;
+  s.companions.clear();
+  for (const ProcessId& process : effective_members(s)) {
+    s.companions.push_back(*s.view.peers[process].id);
+  }
 }
 
 // The configuration of those who hold the most blocks; of equals the lowest.

@@ -45,6 +45,7 @@ void Machine::answer_beat(ProcessId sender) {
   }
   if (members.size() < 2) return;
   for (auto& [process, peer] : s.view.peers) peer.fresh = false;
+  ++s.view.prompt_reports;
   send_beat();
 }
 
@@ -66,7 +67,7 @@ void Machine::on_beat(const Message& message, const Beat& beat) {
   const bool counts = count_silence(message.sender.process, beat);
   exclude_silent();
   if (s.phase != Phase::kIn || !in_view(message)) return;
-  if (counts && !own) {
+  if (!own && (counts || s.view.prompt_reports < kPromptReports)) {
     peer.fresh = true;
     answer_beat(message.sender.process);
   }
@@ -130,7 +131,8 @@ void Machine::renew() {
     const Instant deadline = beat.at + s.config.lease;
     if (has_passed(deadline, now)) return;
     if (!s.granted || deadline.raw > s.granted->raw) s.granted = deadline;
-    s.view.granted = true;
+    // Who has reported a beat that we sent after the last Hello has seen all Hellos, too.
+    if (s.view.confirmed && beat.n > s.view.confirm_beat) s.view.granted = true;
   }
 }
 

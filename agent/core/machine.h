@@ -28,6 +28,7 @@ enum class Plant : std::uint8_t {
   kReleaseBeforeAck,      // says Released before the kernel has let go
   kStayWhenExcluded,      // ignores its own exclusion
   kIgnoreDuplicates,      // a block in two Hellos is not closed by its claimants
+  kHoldAmongStrangers,    // goes on holding among members that were quorate without us
   // Of the adapters (the simulator's and, in the product, agent/daemon):
   kRelativeDeadline,  // the kernel's deadline counts from the write only
   kNoRestartWait,     // a process joins at once after one that did not end cleanly
@@ -59,6 +60,7 @@ struct Machine {
   void finish_leaving();
   void open_view(ViewId id, std::set<ProcessId> excluded, const std::string& reason);
   void next_round(std::set<ProcessId> excluded, const std::string& reason);
+  void leave_view();
   void note_gone(ProcessId process);
 
   // message.cpp: what they say
@@ -71,6 +73,7 @@ struct Machine {
   bool adopt_round(const Message& message, const Hello& hello);
   void on_hello(const Message& message, const Hello& hello);
   void waive_dropped(const Hello& hello);
+  bool counted_out(const Hello& hello) const;
   void on_leave(const Message& message);
   void on_released(const Message& message, const Released& released);
   void send_hello();
@@ -79,6 +82,7 @@ struct Machine {
 
   // confirm.cpp: who owns what
   void confirm_if_complete();
+  void remember_companions();
   std::uint64_t active_config() const;
   Nanos wait_for_departed() const;
   void assign_blocks();

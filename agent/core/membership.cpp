@@ -6,7 +6,15 @@
 
 namespace saru {
 
+// From here on nobody gets a lease from us in the view that was open; those it gave run out.
+void Machine::leave_view() {
+  if (s.view.confirmed && !s.companions.empty()) {
+    s.companions_until = std::max(s.companions_until, now.raw + guarded(s.config.lease));
+  }
+}
+
 void Machine::open_view(ViewId id, std::set<ProcessId> excluded, const std::string& reason) {
+  leave_view();
   View view;
   view.open = true;
   view.id = id;
@@ -82,6 +90,8 @@ void Machine::on(const RingChanged& event) {
   if (s.ring == event.ring && s.view.open) return;  // a joiner is told the ring it is already in
   s.ring = event.ring;
   s.ring_members = event.members;
+  s.beats_in_flight = 0;  // those of the old ring have come, or never will
+  leave_view();
   s.view = View{};
   if (s.phase != Phase::kIn || s.group.empty()) return;
   open_view({event.ring, 0}, {}, "the ring changed");
@@ -117,6 +127,7 @@ void Machine::on(const Joined& event) {
   s.phase = Phase::kIn;
   s.group.clear();
   s.nonces.clear();
+  leave_view();
   s.view = View{};
   s.sent.clear();
   s.beats_sent = s.self_delivered = 0;
@@ -131,6 +142,7 @@ void Machine::on(const Disconnected&) {
       "the connection to corosync is lost: the address is closed on this node until it is back");
   close_now();
   s.phase = Phase::kOut;
+  leave_view();
   s.view = View{};
   s.group.clear();
   s.ring.reset();
@@ -151,6 +163,7 @@ void Machine::begin_rejoin(const std::string& reason) {
 void Machine::finish_leaving() {
   send(Leave{});
   s.phase = Phase::kOut;
+  leave_view();
   s.view = View{};
   s.granted.reset();
   s.group.clear();

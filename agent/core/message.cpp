@@ -126,12 +126,24 @@ void Machine::on_hello(const Message& message, const Hello& hello) {
     s.view.waived.erase(waived);
   }
   log(LogLevel::kDebug, "hello of " + hello.node_name + ", holding " + hello.held.to_ranges());
+  if (counted_out(hello)) {
+    begin_rejoin(hello.node_name + " was in a quorate view without this process");
+    return;
+  }
   Peer& peer = s.view.peers[sender];
   peer.id = message.sender;
   peer.hello = hello;
   peer.silent_since.clear();
   waive_dropped(hello);
   confirm_if_complete();
+}
+
+// The sender may just have granted a lease to somebody who takes our blocks once our own has run
+// out. It says this before its first beat in this view, so before it could help us to a longer one.
+bool Machine::counted_out(const Hello& hello) const {
+  if (planted() == Plant::kHoldAmongStrangers) return false;
+  if (s.holding.empty() && s.kernel.held.empty() && !s.kernel.in_flight) return false;
+  return !hello.companions.empty() && !names_me(hello.companions);
 }
 
 // Only what Hellos of this view say decides, so that all members waive the same.
@@ -190,7 +202,7 @@ std::vector<Departed> Machine::departed() const {
 // not on the ring, who was silent, or who left and is back at once (the mark of a paused corosync).
 // Nobody is dropped before ring and quorum agree, or both halves of a split would drop each other.
 void Machine::drop_missing() {
-  if (!has_quorum(s) || !s.continuous) return;
+  if (!has_quorum(s)) return;
   const auto has = [](const auto& list, const auto& one) {
     return std::find(list.begin(), list.end(), one) != list.end();
   };
@@ -200,7 +212,7 @@ void Machine::drop_missing() {
     if (replaced || has(s.dropped, member)) continue;
     const bool off_ring = !has(s.ring_members, member.process.node);
     const bool silent = s.view.excluded.contains(member.process);
-    const bool came_back = heard.gone && has(s.group, member.process);
+    const bool came_back = s.continuous && heard.gone && has(s.group, member.process);
     if (off_ring || silent || came_back) s.dropped.push_back(member);
   }
   while (s.dropped.size() > kMaxDropped) s.dropped.pop_front();
@@ -225,13 +237,13 @@ void Machine::send_hello() {
   }
   hello.dropped.assign(s.dropped.begin(), s.dropped.end());
   std::sort(hello.dropped.begin(), hello.dropped.end());
+  if (now.raw < s.companions_until) hello.companions = s.companions;
   hello.votes = s.config.votes.contains(s.config.node) ? s.config.votes.at(s.config.node) : 1;
   hello.expected_votes = s.config.expected_votes;
   send(std::move(hello));
   s.view.hello_sent = true;
   s.view.round_sent = false;
   s.need_round.reset();
-  send_beat();
 }
 
 }  // namespace saru

@@ -37,6 +37,10 @@ struct Hello {
   // How long until this member's quorum has lasted a whole lease; nobody's blocks wait for it.
   Nanos since_remaining{0};
   std::vector<MemberId> dropped;  // nonces that never count again, sorted
+  // The members of the quorate view that the sender confirmed last, itself included; empty when
+  // that ended longer than a guarded lease ago. A holder that is not among them closes: its blocks
+  // may be given away.
+  std::vector<MemberId> companions;
   std::uint32_t votes = 0;
   std::uint32_t expected_votes = 0;
   bool operator==(const Hello&) const = default;

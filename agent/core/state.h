@@ -27,6 +27,8 @@ inline constexpr double kDrift = 0.01;
 inline constexpr Nanos kEpsilon = std::chrono::milliseconds(5);
 // Own beats not yet delivered back: more say nothing new.
 inline constexpr unsigned kMaxBeatsInFlight = 4;
+// A new view needs two rounds of beats; more at once would be a storm.
+inline constexpr unsigned kPromptReports = 4;
 
 inline Nanos beat_interval(Nanos lease) { return lease / kBeatsPerLease; }
 // A gap this long between two events is a pause of this process: it does not act on what piled up.
@@ -103,7 +105,9 @@ struct View {
   // Another configuration holds blocks, or two members see different groups: acquire nothing.
   bool frozen = false;
   bool round_sent = false;
-  bool granted = false;  // every other member has reported a beat of ours in this view
+  unsigned prompt_reports = 0;     // beats sent at once, because all had been heard
+  std::uint64_t confirm_beat = 0;  // our beats up to here were sent before the view was confirmed
+  bool granted = false;  // every other member has reported a beat that we sent once confirmed
   // Set when confirmed:
   std::uint64_t config_hash = 0;             // of the members that may own blocks
   std::vector<std::optional<NodeId>> owner;  // by block
@@ -160,6 +164,8 @@ struct State {
   std::map<MemberId, Heard> heard;
   std::map<ProcessId, std::uint64_t> nonces;  // of everyone in the group that has spoken
   std::deque<MemberId> dropped;               // oldest first
+  std::vector<MemberId> companions;           // of the quorate view confirmed last
+  Nanos companions_until{0};                  // ... which counts until here, unless it is open
 
   std::optional<Instant> granted;  // accept until here
   BlockSet holding{};              // what the kernel is to hold

@@ -128,9 +128,7 @@ void World::pause_corosync(unsigned node, Time span) {
     trace(node, "corosync goes on");
     if (again.ring && rings_.contains(*again.ring)) {  // short: the ring never noticed
       const RingId id = *again.ring;
-      for (std::size_t k = rings_[id].delivered[node]; k < rings_[id].log.size(); ++k) {
-        at(now_ + between(0, kMs), [=, this] { deliver_next(id, node); });
-      }
+      deliver_rest_soon(rings_[id]);
       auto waiting = std::exchange(again.out, {});
       for (const Item& item : waiting) originate(node, item);
     }

@@ -46,11 +46,15 @@ void World::inject_fault(Time until) {
       at(now_ + between(10 * kMs, 100 * kMs), [=, this] { form(component, generation); });
       break;
     }
-    case 8: {  // what it sends reaches the others late, itself at once; then the machine stops
-      slow_node_ = node;
-      slow_until_ = now_ + between(100 * kMs, 500 * kMs);
-      trace(node, "is heard late");
-      at(slow_until_, [=, this, span = between(kSecond, 4 * kSecond)] {
+    case 8: {  // what it sends is lost on the way to the others, not to itself; then the machine
+               // may stop
+      if (now_ < lossy_until_) break;
+      lossy_node_ = node;
+      lossy_until_ = now_ + between(100 * kMs, 400 * kMs);
+      trace(node, "its frames are lost");
+      const Time span = chance(0.8) ? between(kSecond, 4 * kSecond) : 0;
+      at(lossy_until_ - kMs, [=, this] {
+        if (span == 0) return;
         pause_sarud(node, span);
         pause_corosync(node, span);
       });
@@ -95,9 +99,16 @@ void World::demand_all_owned(const std::string& when) {
   if (!missing.empty()) fail(when + ": nobody accepts blocks" + missing);
 }
 
+// Lost frames are asked for again until they come.
+void World::retransmit() {
+  for (const auto& [id, ring] : rings_) deliver_rest_soon(ring);
+  at(now_ + 50 * kMs, [this] { retransmit(); });
+}
+
 // Phase one hurts, phase two heals and then demands that every block has its owner, and keeps it.
 void World::run_history() {
   const Time hurt = 40 * kSecond;
+  retransmit();
   for (unsigned i = 0; i < settings_.nodes; ++i) {
     at(between(0, kSecond), [=, this] { boot(i); });
   }

@@ -56,10 +56,20 @@ void World::stop_broken_rings() {
         most = static_cast<std::size_t>(
             between(static_cast<Time>(most), static_cast<Time>(ring.log.size())));
       }
+      const auto reaches = [&, here = part](const Item& item) {
+        const unsigned sender = item.process.node.value - 1;
+        return !item.only_sender_has_it ||
+               std::find(here.begin(), here.end(), sender) != here.end();
+      };
+      std::size_t least = 0;
+      for (unsigned i : part) least = std::max(least, ring.delivered[i]);
+      for (std::size_t k = least; k < most; ++k) {
+        if (!reaches(ring.log[k])) most = k;
+      }
       for (unsigned i : part) {
         while (ring.delivered[i] < most) deliver(i, ring.log[ring.delivered[i]++]);
-        // Who may lack messages of the old ring does not come along from it, though it was on it.
-        machines_[i].last_ring = component < 1000 ? ring.id : RingId{NodeId{i + 1}, ++next_lost_};
+        // Only who has delivered the same messages of the old ring comes along together from it.
+        machines_[i].last_ring = RingId{NodeId{100 + part.front()}, ring.id.seq};
         machines_[i].ring.reset();
       }
     }
@@ -119,19 +129,19 @@ void World::tell_group(Machine_& m, const std::vector<unsigned>& members,
                        const std::set<unsigned>& along) {
   const std::vector<ProcessId> before = m.group;
   std::vector<ProcessId> left, joined, stay;
-  for (const ProcessId& p : before) {
-    // A corosync knows its own processes, whatever became of the word it sent about them.
-    const bool own = p.node.value - 1 == m.index;
-    const bool here = !own || (m.process && m.process->in_group && m.process->id == p);
-    (here && along.contains(p.node.value - 1) ? stay : left).push_back(p);
+  m.group.clear();
+  for (unsigned i : members) {  // every corosync tells the others which processes it has
+    if (machines_[i].process && machines_[i].process->in_group)
+      m.group.push_back(machines_[i].process->id);
   }
-  for (unsigned i : members) {
-    if (along.contains(i) || !machines_[i].process || !machines_[i].process->in_group) continue;
-    joined.push_back(machines_[i].process->id);
-  }
-  m.group = stay;
-  m.group.insert(m.group.end(), joined.begin(), joined.end());
   std::sort(m.group.begin(), m.group.end());
+  const auto stays = [&](const ProcessId& p, const std::vector<ProcessId>& list) {
+    return along.contains(p.node.value - 1) && std::find(list.begin(), list.end(), p) != list.end();
+  };
+  for (const ProcessId& p : before) (stays(p, m.group) ? stay : left).push_back(p);
+  for (const ProcessId& p : m.group) {
+    if (!stays(p, before)) joined.push_back(p);
+  }
   if (!m.process) return;
   Process& p = *m.process;
   std::vector<NodeId> nodes, new_nodes;
@@ -178,10 +188,10 @@ void World::originate(unsigned node, Item item) {
     return;
   }
   Ring& ring = rings_.at(*m.ring);
+  item.only_sender_has_it = node == lossy_node_ && now_ < lossy_until_;
   ring.log.push_back(std::move(item));
   for (unsigned i : ring.members) {
-    Time delay = chance(0.02) ? between(kMs, 20 * kMs) : between(200'000, 2 * kMs);
-    if (node == slow_node_ && i != node && now_ < slow_until_) delay += between(0, 300 * kMs);
+    const Time delay = chance(0.02) ? between(kMs, 20 * kMs) : between(200'000, 2 * kMs);
     at(now_ + delay, [=, this, id = ring.id] { deliver_next(id, i); });
   }
 }
@@ -191,7 +201,29 @@ void World::deliver_next(RingId id, unsigned node) {
   Machine_& m = machines_[node];
   if (it == rings_.end() || m.ring != id || m.corosync_paused) return;
   Ring& ring = it->second;
-  if (ring.delivered[node] < ring.log.size()) deliver(node, ring.log[ring.delivered[node]++]);
+  if (ring.delivered[node] >= ring.log.size()) return;
+  const Item& item = ring.log[ring.delivered[node]];
+  if (!can_have(node, item))
+    return;  // stuck behind a lost frame until its sender or the ring moves
+  ++ring.delivered[node];
+  deliver(node, item);
+}
+
+// A frame that was lost on the way to the others comes from its sender only, while that runs.
+bool World::can_have(unsigned node, const Item& item) const {
+  const unsigned sender = item.process.node.value - 1;
+  if (!item.only_sender_has_it || sender == node) return true;
+  return now_ >= lossy_until_ && same_side(machines_[sender], machines_[node]);
+}
+
+void World::deliver_rest_soon(const Ring& ring) {
+  for (unsigned i : ring.members) {
+    const auto seen = ring.delivered.find(i);
+    for (std::size_t k = seen == ring.delivered.end() ? 0 : seen->second; k < ring.log.size();
+         ++k) {
+      at(now_ + between(0, kMs), [=, this, id = ring.id] { deliver_next(id, i); });
+    }
+  }
 }
 
 void World::deliver(unsigned node, const Item& item) {

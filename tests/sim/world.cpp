@@ -31,6 +31,7 @@ const std::vector<std::pair<std::string, Plant>>& plant_names() {
       {"release-before-ack", Plant::kReleaseBeforeAck},
       {"stay-when-excluded", Plant::kStayWhenExcluded},
       {"ignore-duplicates", Plant::kIgnoreDuplicates},
+      {"hold-among-strangers", Plant::kHoldAmongStrangers},
       {"relative-deadline", Plant::kRelativeDeadline},
       {"no-restart-wait", Plant::kNoRestartWait},
   };

@@ -53,6 +53,7 @@ struct Item {
   enum Kind { kMessage, kJoin, kLeave } kind = kMessage;
   ProcessId process;
   std::shared_ptr<const Message> message;
+  bool only_sender_has_it = false;  // the others' copies were lost: it must send them again
 };
 
 struct Ring {
@@ -133,6 +134,8 @@ class World {
                   const std::set<unsigned>& along);
   void originate(unsigned node, Item item);
   void deliver_next(RingId ring, unsigned node);
+  void deliver_rest_soon(const Ring& ring);
+  bool can_have(unsigned node, const Item& item) const;
   void deliver(unsigned node, const Item& item);
   bool same_side(const Machine_& a, const Machine_& b) const;
   std::vector<unsigned> side(unsigned component) const;
@@ -154,6 +157,7 @@ class World {
 
   // scenario.cpp
   void inject_fault(Time until);
+  void retransmit();
   void heal_all();
   void demand_all_owned(const std::string& when);
 
@@ -175,10 +179,9 @@ class World {
   std::map<RingId, Ring> rings_;
   std::map<unsigned, std::uint64_t> generation_;
   std::uint64_t next_seq_ = 4;
-  std::uint64_t next_lost_ = 1'000'000'000'000;
   std::uint32_t next_pid_ = 100;
-  unsigned slow_node_ = 0;
-  Time slow_until_ = 0;
+  unsigned lossy_node_ = 0;
+  Time lossy_until_ = 0;
   bool faults_ = false;
   std::string failure_;
 };
