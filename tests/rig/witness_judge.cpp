@@ -75,10 +75,9 @@ void Judge::violation(const std::string& kind, std::uint64_t time_ns, std::strin
 }
 
 void Judge::answered_twice(const Record& record, std::uint8_t first, const std::string& how) {
-  if (record.time_ns < options_.from_ns) return;  // of an earlier event
   // A probe outside the window was never asked; a connection may be older than the window.
   const bool is_tcp = record.kind == Kind::kTcpFromNode;
-  if (is_tcp && !in_window(record.time_ns)) return;
+  if (is_tcp && !in_window(record)) return;
   ++totals_.answered_twice;
   violation("answered_twice", record.time_ns,
             describe(record) + ": answered by " + link_name(setup_, first) + " and by " +
@@ -90,7 +89,7 @@ void Judge::feed(const Record& record) {
   if (record.time_ns + kLateNs < newest_ns_) ++totals_.late_records;
   newest_ns_ = std::max(newest_ns_, record.time_ns);
   expire(record.time_ns);
-  if (!in_window(record.time_ns)) {
+  if (!in_window(record)) {
     // Context only: the MACs of these frames are another window's business.
   } else if ((record.notes & kNoteSharedMac) != 0) {
     ++totals_.shared_mac_frames;

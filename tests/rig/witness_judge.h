@@ -161,9 +161,6 @@ class Judge {
   void violation(const std::string& kind, std::uint64_t time_ns, std::string text);
   std::string describe(const Record& record) const;
   std::uint16_t block_of(const Record& record) const;
-  bool in_window(std::uint64_t time_ns) const {
-    return time_ns >= options_.from_ns && time_ns < options_.until_ns;
-  }
 
   const Setup& setup_;
   JudgeOptions options_;
