@@ -18,9 +18,10 @@ NAME = "demo"
 TARGETS = ["sarud", "saructl", "saru-witness", "saru-probe", "saru-cpgwatch", "saru-forecast"]
 NEEDS = {"return": "crash", "unstandby": "standby"}
 ABOUT = f"""Starts a real Corosync/Pacemaker cluster on this machine, in namespaces of its own,
-lets all nodes serve {ADDRESS} at once, and shows under live HTTP traffic what happens when a node crashes
-and comes back, rests and returns, or when somebody flushes its nftables rules. Installs the Debian
-packages that are missing and builds first. Ends with a table of what was measured in this run."""
+lets all nodes serve {ADDRESS} at once, and shows under live HTTP traffic what happens when a
+node crashes and comes back, rests and returns, or when somebody flushes its nftables rules.
+Installs the Debian packages that are missing and builds first. Ends with a table of what was
+measured in this run."""
 ENDING = "Exit code: 0 all as promised, 1 something was not, 2 the demo could not run."
 
 
