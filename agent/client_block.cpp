@@ -68,8 +68,8 @@ BlockId block_of(const ClientPacket& packet, unsigned blocks) {
 }
 
 string to_text(const ClientPacket& packet) {
-  static const char* const kNames[] = {"tcp", "udp", "icmp"};
-  const string name = kNames[static_cast<int>(packet.protocol)];
+  static const char* const names[] = {"tcp", "udp", "icmp"};
+  const string name = names[static_cast<int>(packet.protocol)];
   const string host = packet.address.text();
   if (packet.protocol == Protocol::kIcmp) return host + " " + name;
   const string port = ":" + std::to_string(packet.port.value_or(0));

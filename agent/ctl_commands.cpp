@@ -66,7 +66,7 @@ tl::expected<bool, Failure> wait_until(const CtlOptions& options, std::chrono::s
 // Who runs with this id, for this resource; kNotRunning when nobody does.
 tl::expected<LockHolder, Failure> holder_of(const CtlOptions& options, std::uint16_t id,
                                             const RunFiles& files) {
-  const auto holder = lock_holder(files);
+  auto holder = lock_holder(files);
   if (!holder) return holder;
   const bool ours = options.label.empty() || holder->label == options.label;
   if (holder->pid != 0 && ours) return holder;
@@ -142,7 +142,8 @@ CtlResult ctl_drain(const CtlOptions& options) {
   const auto asked = ask(status->at("id").get<std::uint16_t>(), {{"command", "drain"}}, kAnswer);
   if (!asked) return tl::unexpected(asked.error());
   const auto empty = wait_until(options, options.timeout, [](const json& now) {
-    return now.at("held") == "" && now.at("view").at("confirmed").get<bool>();
+    return now.at("held").get_ref<const string&>().empty() &&
+           now.at("view").at("confirmed").get<bool>();
   });
   if (!empty) return tl::unexpected(empty.error());
   if (!*empty) {

@@ -95,13 +95,13 @@ tl::expected<MacAddress, Failure> parse_mac(const string& text, std::uint16_t id
 }
 
 tl::expected<LogLevel, Failure> parse_log_level(const string& word) {
-  static const std::map<string, LogLevel> kWords = {{"error", LogLevel::kError},
-                                                    {"warning", LogLevel::kWarning},
-                                                    {"notice", LogLevel::kNotice},
-                                                    {"info", LogLevel::kInfo},
-                                                    {"debug", LogLevel::kDebug}};
-  const auto found = kWords.find(word);
-  if (found != kWords.end()) return found->second;
+  static const std::map<string, LogLevel> words = {{"error", LogLevel::kError},
+                                                   {"warning", LogLevel::kWarning},
+                                                   {"notice", LogLevel::kNotice},
+                                                   {"info", LogLevel::kInfo},
+                                                   {"debug", LogLevel::kDebug}};
+  const auto found = words.find(word);
+  if (found != words.end()) return found->second;
   return refuse("log-level \"" + word + "\" is unknown; use error, warning, notice, info or debug");
 }
 

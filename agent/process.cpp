@@ -73,7 +73,7 @@ std::vector<std::string> protect_process() {
   // Locked memory counts whole: a thread's stack need not be 8 MiB of it.
   pthread_attr_t small;
   pthread_attr_init(&small);
-  pthread_attr_setstacksize(&small, 256 * 1024);
+  pthread_attr_setstacksize(&small, std::size_t{256} * 1024);
   pthread_setattr_default_np(&small);
   pthread_attr_destroy(&small);
   if (mlockall(MCL_CURRENT | MCL_FUTURE) != 0) refused.push_back(because("memory is not locked"));

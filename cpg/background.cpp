@@ -16,7 +16,7 @@ namespace saru {
 namespace {
 
 // The libraries keep answers of some kilobytes on the stack; with locked memory every byte counts.
-constexpr std::size_t kStackBytes = 512 * 1024;
+constexpr std::size_t kStackBytes = std::size_t{512} * 1024;
 
 void* run_thread(void* work) noexcept {
   const std::unique_ptr<std::function<void()>> owned(static_cast<std::function<void()>*>(work));
@@ -40,7 +40,7 @@ bool run_detached(std::function<void()> work) {
   sigset_t before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
-  pthread_t thread;
+  pthread_t thread = 0;
   const bool started = pthread_create(&thread, &attributes, &run_thread, owned.get()) == 0;
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   pthread_attr_destroy(&attributes);

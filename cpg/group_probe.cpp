@@ -160,7 +160,7 @@ class Probe {
     if (size == 0) return qb_loop_stop(loop_);
     if (size < 0) return;
     typed_.append(buffer, static_cast<std::size_t>(size));
-    for (std::size_t end; (end = typed_.find('\n')) != std::string::npos;) {
+    for (std::size_t end = 0; (end = typed_.find('\n')) != std::string::npos;) {
       std::istringstream line(typed_.substr(0, end));
       typed_.erase(0, end + 1);
       std::string word;
@@ -250,7 +250,7 @@ class Probe {
 }  // namespace saru
 
 int main(int argc, char** argv) {
-  const int id = argc > 1 ? std::atoi(argv[1]) : 1;
+  const int id = argc > 1 ? static_cast<int>(std::strtol(argv[1], nullptr, 10)) : 1;
   if (id < 1 || id > 65535) {
     std::fprintf(stderr, "usage: group_probe [CLUSTER_ID 1-65535]\n");
     return 2;

@@ -62,6 +62,7 @@ void set_quotas(unsigned blocks, std::vector<Share>& shares) {
   for (const Share& share : shares) total += share.weight;
   unsigned left = blocks;
   std::vector<Share*> order;
+  order.reserve(shares.size());
   for (Share& share : shares) {
     share.quota = static_cast<unsigned>(blocks * share.weight / total);
     share.remainder = blocks * share.weight % total;
@@ -114,6 +115,7 @@ BlockSet give_up(unsigned blocks, std::vector<Share>& shares) {
 // order).
 void hand_out(unsigned blocks, BlockSet free, std::vector<Share>& shares) {
   std::vector<Share*> order;
+  order.reserve(shares.size());
   for (Share& share : shares) order.push_back(&share);
   const auto need = [](const Share* share) { return share->quota - share->keeps.size(); };
   std::stable_sort(order.begin(), order.end(),

@@ -66,7 +66,7 @@ void Machine::write_kernel() {
   KernelWrite write{s.kernel.next_seq++, s.holding, deadline, s.kernel.rebuild};
   s.kernel.in_flight = write;
   s.kernel.rebuild = false;
-  out.push_back(std::move(write));
+  out.push_back(write);
 }
 
 void Machine::on(const KernelDone& event) {

@@ -12,6 +12,7 @@
 // The boot script's own output goes to standard error.
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -21,7 +22,6 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include <fcntl.h>
 
 static void die(const char* what) {
   fprintf(stderr, "nsinit: %s: %s\n", what, strerror(errno));

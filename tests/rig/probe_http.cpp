@@ -193,7 +193,8 @@ std::optional<std::string> Load::page(const Request& request) const {
   const auto blank = request.answer.find("\r\n\r\n");
   const auto field = request.answer.find("Content-Length: ");
   if (blank == std::string::npos || field == std::string::npos || field > blank) return {};
-  const auto length = static_cast<std::size_t>(std::atoi(request.answer.c_str() + field + 16));
+  const auto length =
+      static_cast<std::size_t>(std::strtoul(request.answer.c_str() + field + 16, nullptr, 10));
   if (request.answer.size() < blank + 4 + length) return {};
   return request.answer.substr(blank + 4, length);
 }
@@ -283,7 +284,7 @@ void Load::write_log(const Request& request, std::uint64_t end_ns, const std::st
                "\"address_family\":%d,\"source_port\":%u,\"block\":%u,\"node\":\"%s\","
                "\"result\":\"%s\",\"syn_retransmits\":%u}\n",
                static_cast<unsigned long long>(request.start_realtime_ns),
-               static_cast<unsigned long long>(request.start_realtime_ns + length),
+               static_cast<unsigned long long>(request.start_realtime_ns) + length,
                static_cast<unsigned long long>(request.start_ns),
                request.target->family() == AF_INET6 ? 6 : 4, request.source_port,
                request.source_port / (65536U / options_.blocks), node.c_str(), result.c_str(),

@@ -46,8 +46,9 @@ void emit_address(std::vector<sock_filter>& code, const Address& address, std::u
   fields.push_back({kEtherType, ethertype, BPF_H});
   const std::uint32_t words = address.is_v6 ? 4 : 1;
   // The last word differs most often, so it is compared first.
-  for (std::uint32_t i = words; i-- > 0;) {
-    fields.push_back({offset + 4 * i, word_at(address.bytes.data() + 4 * i), BPF_W});
+  for (std::size_t i = words; i-- > 0;) {
+    fields.push_back(
+        {offset + 4 * static_cast<std::uint32_t>(i), word_at(address.bytes.data() + 4 * i), BPF_W});
   }
   emit_keep_if(code, fields);
 }

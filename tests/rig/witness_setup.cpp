@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 
+#include <charconv>
 #include <cstdio>
 
 #include "witness_record.h"
@@ -12,14 +13,14 @@ namespace witness {
 using Json = nlohmann::ordered_json;
 
 Result<Mac> parse_mac(const std::string& text) {
-  std::array<unsigned, 6> part{};
-  char rest = 0;
-  const int got = std::sscanf(text.c_str(), "%2x:%2x:%2x:%2x:%2x:%2x%c", &part[0], &part[1],
-                              &part[2], &part[3], &part[4], &part[5], &rest);
-  if (got != 6)
-    return tl::unexpected("'" + text + "' is not a MAC address such as 02:5a:00:00:00:01");
   Mac mac{};
-  for (std::size_t i = 0; i < mac.size(); ++i) mac[i] = static_cast<std::uint8_t>(part[i]);
+  bool good = text.size() == 17;
+  for (std::size_t i = 0; good && i < mac.size(); ++i) {
+    const char* digits = text.data() + 3 * i;
+    const auto [end, error] = std::from_chars(digits, digits + 2, mac[i], 16);
+    good = error == std::errc() && end == digits + 2 && (i == 5 || *end == ':');
+  }
+  if (!good) return tl::unexpected("'" + text + "' is not a MAC address such as 02:5a:00:00:00:01");
   return mac;
 }
 

@@ -10,7 +10,7 @@ using Json = nlohmann::ordered_json;
 
 namespace {
 
-double to_ms(std::uint64_t ns) { return static_cast<double>(ns / 1000) / 1000.0; }
+double to_ms(std::uint64_t ns) { return static_cast<double>(ns) / 1e6; }
 
 const char* protocol_name(Kind kind) {
   if (kind == Kind::kUdpQuestion) return "udp";

@@ -9,7 +9,7 @@
 namespace saru::sim {
 
 void World::boot(unsigned node) {
-  Machine_& m = machines_[node];
+  Node& m = machines_[node];
   if (m.up) return;
   m.up = true;
   m.kernel = KernelModel{};
@@ -25,7 +25,7 @@ void World::boot(unsigned node) {
 }
 
 void World::start_process(unsigned node) {
-  Machine_& m = machines_[node];
+  Node& m = machines_[node];
   if (!m.up || m.process) return;
   m.kernel = KernelModel{};  // a process first closes the kernel
   m.process = std::make_unique<Process>();
@@ -49,7 +49,7 @@ void World::start_process(unsigned node) {
 }
 
 void World::join(unsigned node, std::uint64_t pid) {
-  Machine_& m = machines_[node];
+  Node& m = machines_[node];
   if (!m.up || !m.process || m.process->id.pid != pid) return;
   if (m.corosync_paused || !m.ring) {  // the call fails or blocks until corosync answers
     at(now_ + 20 * kMs, [=, this] { join(node, pid); });
@@ -70,7 +70,7 @@ void World::join(unsigned node, std::uint64_t pid) {
 }
 
 void World::kill_process(unsigned node, bool restart) {
-  Machine_& m = machines_[node];
+  Node& m = machines_[node];
   if (!m.process) return;
   trace(node, "sarud dies");
   const ProcessId id = m.process->id;
@@ -83,7 +83,7 @@ void World::kill_process(unsigned node, bool restart) {
 }
 
 void World::crash(unsigned node) {
-  Machine_& m = machines_[node];
+  Node& m = machines_[node];
   if (!m.up) return;
   trace(node, "crashes");
   kill_process(node, false);
@@ -95,7 +95,7 @@ void World::crash(unsigned node) {
 }
 
 void World::pause_sarud(unsigned node, Time span) {
-  Machine_& m = machines_[node];
+  Node& m = machines_[node];
   if (!m.up || !m.process || m.sarud_paused) return;
   m.sarud_paused = true;
   trace(node, "sarud is paused for " + std::to_string(span / kMs) + " ms");
@@ -104,7 +104,7 @@ void World::pause_sarud(unsigned node, Time span) {
 
 void World::resume_at(unsigned node, std::uint64_t pid, Time when) {
   at(when, [=, this] {
-    Machine_& m = machines_[node];
+    Node& m = machines_[node];
     if (!m.process || m.process->id.pid != pid) return;
     m.sarud_paused = false;
     trace(node, "sarud goes on");
@@ -113,7 +113,7 @@ void World::resume_at(unsigned node, std::uint64_t pid, Time when) {
 }
 
 void World::pause_corosync(unsigned node, Time span) {
-  Machine_& m = machines_[node];
+  Node& m = machines_[node];
   if (!m.up || m.corosync_paused) return;
   m.corosync_paused = true;
   trace(node, "corosync is paused for " + std::to_string(span / kMs) + " ms");
@@ -122,7 +122,7 @@ void World::pause_corosync(unsigned node, Time span) {
   }
   const auto boots = m.boots;
   at(now_ + span, [=, this] {
-    Machine_& again = machines_[node];
+    Node& again = machines_[node];
     if (!again.up || again.boots != boots) return;
     again.corosync_paused = false;
     trace(node, "corosync goes on");
@@ -151,7 +151,7 @@ void World::pump_soon(unsigned node, Time delay) {
 
 // One turn of the loop: finish what the last step ordered, else take the next event.
 void World::pump(unsigned node) {
-  Machine_& m = machines_[node];
+  Node& m = machines_[node];
   Process& p = *m.process;
   if (m.sarud_paused) return;
   if (faults_ && settings_.pauses_at_await_points && chance(0.0004)) {
@@ -198,7 +198,7 @@ void World::pump(unsigned node) {
 }
 
 void World::schedule_wake(unsigned node) {
-  Machine_& m = machines_[node];
+  Node& m = machines_[node];
   Process& p = *m.process;
   const Nanos span = next_wakeup(*p.state) - clock(m).raw;
   const Time when = now_ + std::max<Time>(world_span(m, std::max(span, Nanos(0))), 100'000) + 1000;
@@ -214,7 +214,7 @@ void World::schedule_wake(unsigned node) {
 }
 
 void World::carry_out(unsigned node, const Action& action) {
-  Machine_& m = machines_[node];
+  Node& m = machines_[node];
   Process& p = *m.process;
   if (const auto* send = std::get_if<Send>(&action)) {
     if (p.in_group) {
@@ -253,7 +253,7 @@ void World::carry_out(unsigned node, const Action& action) {
 // The kernel executes the write now; the absolute deadline is as it was computed, the timer counts
 // from now.
 void World::write_kernel(unsigned node) {
-  Machine_& m = machines_[node];
+  Node& m = machines_[node];
   Process& p = *m.process;
   const auto [write, times] = *p.write;
   p.write.reset();

@@ -3,6 +3,35 @@
 
 namespace saru::sim {
 
+// What it sends is lost on the way to the others, not to itself; then the machine may stop.
+void World::lose_frames(unsigned node) {
+  if (now_ < lossy_until_) return;
+  lossy_node_ = node;
+  lossy_until_ = now_ + between(100 * kMs, 400 * kMs);
+  trace(node, "its frames are lost");
+  const Time span = chance(0.8) ? between(kSecond, 4 * kSecond) : 0;
+  at(lossy_until_ - kMs, [=, this] {
+    if (span == 0) return;
+    pause_sarud(node, span);
+    pause_corosync(node, span);
+  });
+}
+
+void World::drain_for_a_while(unsigned node) {
+  Process* p = machines_[node].process.get();
+  if (p == nullptr || !p->in_group) return;
+  const bool eligible = !p->state->config.eligible;
+  p->own.push_back({{}, SetEligible{eligible, "drain"}});
+  pump_soon(node, 0);
+  if (eligible) return;
+  at(now_ + between(kSecond, 4 * kSecond), [=, this, pid = p->id.pid] {
+    Process* still = machines_[node].process.get();
+    if (still == nullptr || still->id.pid != pid) return;
+    still->own.push_back({{}, SetEligible{true, ""}});
+    pump_soon(node, 0);
+  });
+}
+
 void World::inject_fault(Time until) {
   if (now_ >= until) return;
   const unsigned node = static_cast<unsigned>(rng_.below(settings_.nodes));
@@ -11,7 +40,7 @@ void World::inject_fault(Time until) {
     case 0:
     case 1: {  // partition
       const auto ways = static_cast<unsigned>(between(1, 3));
-      for (Machine_& m : machines_) m.component = static_cast<unsigned>(rng_.below(ways));
+      for (Node& m : machines_) m.component = static_cast<unsigned>(rng_.below(ways));
       trace(node, "the network splits");
       reform(full * 8 / 10, full);
       at(now_ + between(200 * kMs, 6 * kSecond), [this] { heal_all(); });
@@ -46,34 +75,11 @@ void World::inject_fault(Time until) {
       at(now_ + between(10 * kMs, 100 * kMs), [=, this] { form(component, generation); });
       break;
     }
-    case 8: {  // what it sends is lost on the way to the others, not to itself; then the machine
-               // may stop
-      if (now_ < lossy_until_) break;
-      lossy_node_ = node;
-      lossy_until_ = now_ + between(100 * kMs, 400 * kMs);
-      trace(node, "its frames are lost");
-      const Time span = chance(0.8) ? between(kSecond, 4 * kSecond) : 0;
-      at(lossy_until_ - kMs, [=, this] {
-        if (span == 0) return;
-        pause_sarud(node, span);
-        pause_corosync(node, span);
-      });
+    case 8:
+      lose_frames(node);
       break;
-    }
     case 9:
-      if (Process* p = machines_[node].process.get(); p != nullptr && p->in_group) {
-        const bool eligible = !p->state->config.eligible;
-        p->own.push_back({{}, SetEligible{eligible, "drain"}});
-        if (!eligible) {
-          at(now_ + between(kSecond, 4 * kSecond), [=, this, pid = p->id.pid] {
-            Process* still = machines_[node].process.get();
-            if (still == nullptr || still->id.pid != pid) return;
-            still->own.push_back({{}, SetEligible{true, ""}});
-            pump_soon(node, 0);
-          });
-        }
-        pump_soon(node, 0);
-      }
+      drain_for_a_while(node);
       break;
     default:
       if (Process* p = machines_[node].process.get(); p != nullptr && p->in_group) {
@@ -86,7 +92,7 @@ void World::inject_fault(Time until) {
 }
 
 void World::heal_all() {
-  for (Machine_& m : machines_) m.component = 0;
+  for (Node& m : machines_) m.component = 0;
   reform(10 * kMs, 300 * kMs);
 }
 

@@ -8,13 +8,13 @@
 
 namespace saru::sim {
 
-bool World::same_side(const Machine_& a, const Machine_& b) const {
+bool World::same_side(const Node& a, const Node& b) const {
   return a.up && b.up && !a.corosync_paused && !b.corosync_paused && a.component == b.component;
 }
 
 std::vector<unsigned> World::side(unsigned component) const {
   std::vector<unsigned> members;
-  for (const Machine_& m : machines_) {
+  for (const Node& m : machines_) {
     if (m.up && !m.corosync_paused && m.component == component) members.push_back(m.index);
   }
   return members;
@@ -80,7 +80,7 @@ void World::stop_broken_rings() {
 void World::reform(Time delay_low, Time delay_high) {
   stop_broken_rings();
   std::set<unsigned> components;
-  for (const Machine_& m : machines_) {
+  for (const Node& m : machines_) {
     if (m.up && !m.corosync_paused && !m.ring) components.insert(m.component);
   }
   for (unsigned component : components) {
@@ -125,7 +125,7 @@ void World::form(unsigned component, std::uint64_t generation) {
 
 // The callbacks of one machine when a ring has formed: CPG (all at once or one by one), TOTEM, and
 // on the other socket QUORUM. A node that went away and came back stands in left and in joined.
-void World::tell_group(Machine_& m, const std::vector<unsigned>& members,
+void World::tell_group(Node& m, const std::vector<unsigned>& members,
                        const std::set<unsigned>& along) {
   const std::vector<ProcessId> before = m.group;
   std::vector<ProcessId> left, joined, stay;
@@ -181,7 +181,7 @@ void World::tell_group(Machine_& m, const std::vector<unsigned>& members,
 }
 
 void World::originate(unsigned node, Item item) {
-  Machine_& m = machines_[node];
+  Node& m = machines_[node];
   if (!m.up) return;
   if (!m.ring || m.corosync_paused) {
     m.out.push_back(std::move(item));
@@ -198,7 +198,7 @@ void World::originate(unsigned node, Item item) {
 
 void World::deliver_next(RingId id, unsigned node) {
   const auto it = rings_.find(id);
-  Machine_& m = machines_[node];
+  Node& m = machines_[node];
   if (it == rings_.end() || m.ring != id || m.corosync_paused) return;
   Ring& ring = it->second;
   if (ring.delivered[node] >= ring.log.size()) return;
@@ -227,7 +227,7 @@ void World::deliver_rest_soon(const Ring& ring) {
 }
 
 void World::deliver(unsigned node, const Item& item) {
-  Machine_& m = machines_[node];
+  Node& m = machines_[node];
   Process* p = m.process.get();
   const bool member = p != nullptr && p->in_group;
   if (item.kind == Item::kMessage) {

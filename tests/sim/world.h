@@ -30,6 +30,7 @@ inline constexpr unsigned kBlocks = kMinBlocks;
 void plant(Plant which);
 std::optional<Plant> plant_by_name(const std::string& name);
 const std::vector<std::pair<std::string, Plant>>& plant_names();
+const std::vector<std::pair<std::string, Plant>>& rare_plant_names();
 
 struct Settings {
   std::uint64_t seed = 1;
@@ -80,7 +81,7 @@ struct Process {
   Time wake_scheduled = -1;
 };
 
-struct Machine_ {
+struct Node {
   unsigned index = 0;
   bool up = false;
   unsigned component = 0;
@@ -120,8 +121,8 @@ class World {
   void trace(unsigned node, const std::string& text);
   Time between(Time low, Time high);
   bool chance(double p) { return rng_.unit() < p; }
-  Instant clock(const Machine_& m) const;
-  Time world_span(const Machine_& m, Nanos span) const;
+  Instant clock(const Node& m) const;
+  Time world_span(const Node& m, Nanos span) const;
   void check_owners(unsigned node);
   unsigned owners(unsigned block) const;
   Nanos lease() const;
@@ -130,14 +131,13 @@ class World {
   void reform(Time delay_low, Time delay_high);
   void stop_broken_rings();
   void form(unsigned component, std::uint64_t generation);
-  void tell_group(Machine_& m, const std::vector<unsigned>& members,
-                  const std::set<unsigned>& along);
+  void tell_group(Node& m, const std::vector<unsigned>& members, const std::set<unsigned>& along);
   void originate(unsigned node, Item item);
   void deliver_next(RingId ring, unsigned node);
   void deliver_rest_soon(const Ring& ring);
   bool can_have(unsigned node, const Item& item) const;
   void deliver(unsigned node, const Item& item);
-  bool same_side(const Machine_& a, const Machine_& b) const;
+  bool same_side(const Node& a, const Node& b) const;
   std::vector<unsigned> side(unsigned component) const;
 
   // process.cpp
@@ -157,6 +157,8 @@ class World {
 
   // scenario.cpp
   void inject_fault(Time until);
+  void lose_frames(unsigned node);
+  void drain_for_a_while(unsigned node);
   void retransmit();
   void heal_all();
   void demand_all_owned(const std::string& when);
@@ -175,7 +177,7 @@ class World {
   Time now_ = 0;
   std::uint64_t order_ = 0;
   std::priority_queue<Planned, std::vector<Planned>, std::greater<>> planned_;
-  std::vector<Machine_> machines_;
+  std::vector<Node> machines_;
   std::map<RingId, Ring> rings_;
   std::map<unsigned, std::uint64_t> generation_;
   std::uint64_t next_seq_ = 4;

@@ -183,6 +183,7 @@ void audit_spread(const Case& c, const Members& members, const Assignment& table
   }
   for (const auto& [node, count] : gains) {
     std::vector<bool> gained;
+    gained.reserve(placed.size());
     for (const unsigned b : placed) gained.push_back(table.owner[b] == node);
     ASSERT_LE(unevenness(gained), 1 + harmonic(gains.size() - 1) + 1e-6)
         << "gained by " << node.value;

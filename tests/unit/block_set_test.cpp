@@ -39,7 +39,7 @@ TEST(BlockSet, AgreesWithAnOrdinarySetInEveryOperation) {
     for (int round = 0; round < 30; ++round) {
       BlockSet a(blocks), b(blocks);
       std::set<unsigned> model_a, model_b, either, both, only_a;
-      for (std::uint64_t n = random.below(2 * blocks); n > 0; --n) {
+      for (std::uint64_t n = random.below(std::uint64_t{2} * blocks); n > 0; --n) {
         const auto x = static_cast<unsigned>(random.below(blocks));
         const auto y = static_cast<unsigned>(random.below(blocks));
         a.insert(id(x)), model_a.insert(x);

@@ -163,41 +163,41 @@ TEST(Outbox, HoldsItsBoundsInRandomHistories) {
 
 using Nodes = std::vector<NodeId>;
 
-constexpr NodeId n1{1}, n2{2}, n3{3};
-RingId ring(std::uint64_t seq, NodeId representative = n1) { return {representative, seq}; }
+constexpr NodeId kN1{1}, kN2{2}, kN3{3};
+RingId ring(std::uint64_t seq, NodeId representative = kN1) { return {representative, seq}; }
 
 // A merge that has given its first event, for ring 1 with all three nodes.
 QuorumMerge running() {
-  QuorumMerge merge(n1);
-  EXPECT_FALSE(merge.nodelist(ring(1), {n1, n2, n3}, {}, {}).has_value());
+  QuorumMerge merge(kN1);
+  EXPECT_FALSE(merge.nodelist(ring(1), {kN1, kN2, kN3}, {}, {}).has_value());
   EXPECT_TRUE(merge.quorum(ring(1), true).has_value());
   return merge;
 }
 
 TEST(QuorumMerge, TheFirstEventKnowsOfNobodyThatItCameAlong) {
-  QuorumMerge merge(n2);
-  EXPECT_FALSE(merge.nodelist(ring(4), {n3, n1, n2}, {}, {}).has_value());
+  QuorumMerge merge(kN2);
+  EXPECT_FALSE(merge.nodelist(ring(4), {kN3, kN1, kN2}, {}, {}).has_value());
   const auto event = merge.quorum(ring(4), true);
   ASSERT_TRUE(event.has_value());
   EXPECT_EQ(event->ring, ring(4));
   EXPECT_TRUE(event->quorate);
-  EXPECT_EQ(event->members, (Nodes{n1, n2, n3}));
-  EXPECT_EQ(event->joined, (Nodes{n1, n3}));
+  EXPECT_EQ(event->members, (Nodes{kN1, kN2, kN3}));
+  EXPECT_EQ(event->joined, (Nodes{kN1, kN3}));
 }
 
 TEST(QuorumMerge, EitherCallbackMayComeFirst) {
   QuorumMerge merge = running();
   EXPECT_FALSE(merge.quorum(ring(2), true).has_value());
-  const auto event = merge.nodelist(ring(2), {n1, n2}, {}, {n3});
+  const auto event = merge.nodelist(ring(2), {kN1, kN2}, {}, {kN3});
   ASSERT_TRUE(event.has_value());
-  EXPECT_EQ(event->members, (Nodes{n1, n2}));
+  EXPECT_EQ(event->members, (Nodes{kN1, kN2}));
   EXPECT_EQ(event->joined, Nodes{});
 }
 
 TEST(QuorumMerge, AVerdictOfAnotherRingIsNotGiven) {
   QuorumMerge merge = running();
-  EXPECT_FALSE(merge.nodelist(ring(2), {n1}, {}, {n2, n3}).has_value());
-  EXPECT_FALSE(merge.quorum(ring(2, n2), true).has_value());
+  EXPECT_FALSE(merge.nodelist(ring(2), {kN1}, {}, {kN2, kN3}).has_value());
+  EXPECT_FALSE(merge.quorum(ring(2, kN2), true).has_value());
   const auto event = merge.quorum(ring(2), false);
   ASSERT_TRUE(event.has_value());
   EXPECT_FALSE(event->quorate);
@@ -213,35 +213,35 @@ TEST(QuorumMerge, QuorumThatComesOrGoesInsideOneRingIsGiven) {
 
 TEST(QuorumMerge, ANodelistAloneGivesNothing) {
   QuorumMerge merge = running();
-  EXPECT_FALSE(merge.nodelist(ring(1), {n1, n2, n3}, {}, {}).has_value());
+  EXPECT_FALSE(merge.nodelist(ring(1), {kN1, kN2, kN3}, {}, {}).has_value());
 }
 
 // A paused node comes back in left and joined at once (corosync#755): it did not come along.
 TEST(QuorumMerge, ANodeThatLeftAndJoinedAtOnceHasJoined) {
   QuorumMerge merge = running();
-  merge.nodelist(ring(2), {n1, n2, n3}, {n2}, {n2});
-  EXPECT_EQ(merge.quorum(ring(2), true)->joined, Nodes{n2});
-  merge.nodelist(ring(3), {n1, n2, n3}, {}, {n3});
-  EXPECT_EQ(merge.quorum(ring(3), true)->joined, Nodes{n3});
+  merge.nodelist(ring(2), {kN1, kN2, kN3}, {kN2}, {kN2});
+  EXPECT_EQ(merge.quorum(ring(2), true)->joined, Nodes{kN2});
+  merge.nodelist(ring(3), {kN1, kN2, kN3}, {}, {kN3});
+  EXPECT_EQ(merge.quorum(ring(3), true)->joined, Nodes{kN3});
 }
 
 TEST(QuorumMerge, ARingThatPassedUnseenLeavesItsNewcomersToTheNext) {
   QuorumMerge merge = running();
-  EXPECT_FALSE(merge.nodelist(ring(2), {n1, n3}, {}, {n2}).has_value());
-  EXPECT_FALSE(merge.nodelist(ring(3), {n1, n2, n3}, {n2}, {}).has_value());
-  EXPECT_FALSE(merge.nodelist(ring(4), {n1, n2}, {}, {n3}).has_value());
+  EXPECT_FALSE(merge.nodelist(ring(2), {kN1, kN3}, {}, {kN2}).has_value());
+  EXPECT_FALSE(merge.nodelist(ring(3), {kN1, kN2, kN3}, {kN2}, {}).has_value());
+  EXPECT_FALSE(merge.nodelist(ring(4), {kN1, kN2}, {}, {kN3}).has_value());
   EXPECT_FALSE(merge.quorum(ring(3), true).has_value());
   const auto event = merge.quorum(ring(4), true);
   ASSERT_TRUE(event.has_value());
-  EXPECT_EQ(event->members, (Nodes{n1, n2}));
-  EXPECT_EQ(event->joined, Nodes{n2});
+  EXPECT_EQ(event->members, (Nodes{kN1, kN2}));
+  EXPECT_EQ(event->joined, Nodes{kN2});
 }
 
 TEST(QuorumMerge, AfterAResetNobodyCameAlong) {
   QuorumMerge merge = running();
   merge.reset();
   EXPECT_FALSE(merge.quorum(ring(1), true).has_value());
-  EXPECT_EQ(merge.nodelist(ring(1), {n1, n2}, {}, {})->joined, Nodes{n2});
+  EXPECT_EQ(merge.nodelist(ring(1), {kN1, kN2}, {}, {})->joined, Nodes{kN2});
 }
 
 }  // namespace
