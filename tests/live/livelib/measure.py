@@ -137,7 +137,11 @@ class Run:
         cluster.wait(lambda: cluster.process_of(node, "sarud") not in (None, pid), 60,
                      f"Pacemaker to start sarud on {node} again")
         after = self.settled(60, f"{node} to get its share of the blocks again")
-        return self.finish("kill", first_ns, probes, before, after, at_ns, touched=probes.blocks)
+        # Until its lease ends the kernel goes on answering; what is open then, breaks.
+        closed_ns = at_ns + int(1.25 * cluster.detection_s() * 1e9)
+        broken = [(block, closed_ns) for block in before[node]]
+        return self.finish("kill", first_ns, probes, before, after, at_ns, broken=broken,
+                           touched=probes.blocks)
 
     def disturb(self, name, act, seconds=90):
         """Anything else: act() under probes to blocks of all nodes, until all is as it was."""
