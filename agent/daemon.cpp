@@ -279,6 +279,7 @@ void Daemon::execute(const Log& action) { write_log(action.level, action.text); 
 // ---- The kernel besides the table --------------------------------------------------------------
 
 void Daemon::repair_link(const string& why) {
+  if (state_.kernel.failed) return;  // no gate, no address
   const auto differences = kernel_.link.verify();
   if (differences && differences->empty()) return;
   const Nanos now = clocks_.now().raw;

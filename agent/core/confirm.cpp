@@ -23,6 +23,7 @@ void Machine::confirm_if_complete() {
 
 void Machine::remember_companions() {
   if (!has_quorum(s)) return;
+  s.view.confirmed_quorate = true;
   s.companions.clear();
   for (const ProcessId& process : effective_members(s)) {
     s.companions.push_back(*s.view.peers[process].id);

@@ -52,7 +52,7 @@ struct Received {
 // The answer to the KernelWrite of this `seq`, read back from the kernel after its ACK.
 struct KernelDone {
   std::uint64_t seq = 0;
-  bool ok = false;    // false: nothing was changed
+  bool ok = false;    // false: not known to be written    // false: nothing was changed
   BlockSet held{};    // what `owned` holds now, as read back
   std::string error;  // when not ok
 };

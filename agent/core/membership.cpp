@@ -8,7 +8,7 @@ namespace saru {
 
 // From here on nobody gets a lease from us in the view that was open; those it gave run out.
 void Machine::leave_view() {
-  if (s.view.confirmed && !s.companions.empty()) {
+  if (s.view.confirmed_quorate) {
     s.companions_until = std::max(s.companions_until, now.raw + guarded(s.config.lease));
   }
 }
@@ -76,7 +76,9 @@ void Machine::on(const GroupChanged& event) {
   }
   if (!s.ring || s.phase != Phase::kIn) return;
   std::swap(s.view.excluded, excluded);
-  const bool changed = view_members(s) != before || again || !s.view.open;
+  // A view has one list of excluded, or messages under way in it would count for nobody.
+  const bool changed =
+      view_members(s) != before || s.view.excluded != excluded || again || !s.view.open;
   std::swap(s.view.excluded, excluded);
   if (!changed) {
     s.view.excluded = std::move(excluded);

@@ -60,7 +60,8 @@ void Machine::on(const Received& event) {
   const bool own = message.sender == s.me;
   if (!own && message.sender.process == s.me.process) return;  // said under an earlier name
   if (own && std::holds_alternative<Beat>(message.body)) {
-    s.beats_in_flight -= s.beats_in_flight > 0 ? 1 : 0;
+    // Some may have been replaced by newer ones before they were sent.
+    s.beats_in_flight = static_cast<unsigned>(s.beats_sent - std::get<Beat>(message.body).n);
   }
   note_nonce(message.sender);
   check_consistency(message);
@@ -95,6 +96,7 @@ bool Machine::adopt_round(const Message& message, const Hello& hello) {
     return false;
   }
   auto excluded = processes(message.excluded);
+  if (excluded.contains(s.me.process)) return false;  // whoever was here before us under this pid
   std::swap(s.view.excluded, excluded);
   const bool same = view_members(s) == hello.group;
   std::swap(s.view.excluded, excluded);
@@ -194,6 +196,12 @@ std::vector<Departed> Machine::departed() const {
   for (const auto& [member, heard] : s.heard) {
     const Nanos left = heard.at + guarded(heard.lease) - now.raw;
     if (left > Nanos(0)) result.push_back({member, left});
+  }
+  while (result.size() > kMaxDropped) {  // what counts is the longest wait
+    const auto shorter = [](const Departed& a, const Departed& b) {
+      return a.remaining < b.remaining;
+    };
+    result.erase(std::min_element(result.begin(), result.end(), shorter));
   }
   return result;
 }

@@ -101,6 +101,7 @@ struct View {
   std::string reason;
   bool hello_sent = false;
   bool confirmed = false;
+  bool confirmed_quorate = false;
   bool tainted = false;  // our Hello no longer says what our kernel holds: acquire nothing
   // Another configuration holds blocks, or two members see different groups: acquire nothing.
   bool frozen = false;

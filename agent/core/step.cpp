@@ -92,12 +92,15 @@ Step step(State state, const Event& event) {
 
 Nanos next_wakeup(const State& state) {
   Nanos wake = state.last_event + beat_interval(state.config.lease);
-  if (state.phase == Phase::kIn) wake = std::min(wake, state.next_beat);
-  if (state.view.confirmed && !state.view.to_free.empty())
-    wake = std::min(wake, state.view.free_at);
-  if (state.granted && !state.holding.empty()) wake = std::min(wake, state.granted->raw);
-  if (state.stopping) wake = std::min(wake, state.stop_by);
-  return std::max(wake, state.last_event);
+  // Only moments to come: what is past and still undone waits for something else than time.
+  const auto at = [&](Nanos moment) {
+    if (moment > state.last_event) wake = std::min(wake, moment);
+  };
+  if (state.view.open && state.view.hello_sent) at(state.next_beat);
+  if (state.view.confirmed && !state.view.to_free.empty()) at(state.view.free_at);
+  if (state.granted && !state.holding.empty()) at(state.granted->raw);
+  if (state.stopping) at(state.stop_by);
+  return wake;
 }
 
 }  // namespace saru
