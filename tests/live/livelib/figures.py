@@ -15,6 +15,7 @@ from livelib.tap import folder_for_logs, run_under_load
 
 EVENTS = ("crash", "come_back", "standby", "unstandby", "flush", "kill_sarud")
 FAST = {"token": 300, "consensus": 100}
+LONG = {"token": 3000}
 ABOUT = """# Figures
 
 All of them were taken by `tests/live/figures`, which starts real nodes with `tests/rig/rig` (real
@@ -186,7 +187,10 @@ def page(found):
     text += [*event_rows(found["slow"], names), "", *ratios(found["slow"]), "",
              *sums(found["slow"]), "", "## Token 300 ms, consensus 100 ms", "",
              *event_rows(found["fast"], ["crash"]), "", *ratios(found["fast"]), "",
-             *sums(found["fast"]), "", "## sarud when nothing happens", "",
+             *sums(found["fast"]), "",
+             "## Token 3000 ms: the survivors answer on while the ring reforms", "",
+             *event_rows(found["long"], ["crash"]), "", *ratios(found["long"]), "",
+             *sums(found["long"]), "", "## sarud when nothing happens", "",
              f"Processor time over {found['idle_seconds']} s, from /proc/PID/stat:", "",
              *idle_lines(found["slow"]), "", "## The kernel's part", "",
              "One renewal of the lease and one switch of half of the blocks, with the reading back "
@@ -215,7 +219,7 @@ def commit():
 def main(argv):
     options = parse(argv)
     found = {"date": time.strftime("%Y-%m-%d %H:%M", time.gmtime()), "commit": commit(),
-             "idle_seconds": options.idle, "slow": [], "fast": []}
+             "idle_seconds": options.idle, "slow": [], "fast": [], "long": []}
     try:
         for i in range(options.runs):
             say(f"run {i + 1} of {options.runs}, token 500; load average {load_average()}")
@@ -224,6 +228,8 @@ def main(argv):
         for i in range(options.runs):
             say(f"run {i + 1} of {options.runs}, token 300; load average {load_average()}")
             found["fast"].append(one_run(["crash"], 0, **FAST))
+        say(f"token 3000; load average {load_average()}")
+        found["long"].append(one_run(["crash"], 0, **LONG))
         found["bench"] = bench()
     except (LiveError, KeyboardInterrupt) as error:
         say(f"figures: {error or 'interrupted'}")
@@ -235,7 +241,7 @@ def main(argv):
                 file.write(content)
     if not options.output:
         print(text, end="")
-    wrong = [f"{kind} run {i}: {sentence}" for kind in ("slow", "fast")
+    wrong = [f"{kind} run {i}: {sentence}" for kind in ("slow", "fast", "long")
              for i, totals in enumerate(found[kind], 1)
              for sentence in measure.shortcomings(totals)]
     for sentence in wrong:
