@@ -172,7 +172,7 @@ class Bench:
     def serve(self, node):
         probe = self.tool("saru-probe")
         self.servers[node] = [
-            self.net.start(node, probe, "respond", "--name", node, "--realtime", "3"),
+            self.net.start(node, probe, "respond", "--name", node, "--realtime", "2"),
             self.net.start(node, probe, "serve", "--name", node)]
 
     @contextlib.contextmanager
