@@ -119,6 +119,15 @@ nft::Result<ServiceAddress> ServiceAddress::parse(std::string_view text) {
   return address;
 }
 
+IpAddress ServiceAddress::subnet() const {
+  std::array<std::uint8_t, 16> first{};
+  const auto bytes = ip.bytes();
+  for (unsigned bit = 0; bit < prefix; ++bit) {
+    first[bit / 8] |= static_cast<std::uint8_t>(bytes[bit / 8] & (0x80U >> (bit % 8)));
+  }
+  return *IpAddress::from_bytes({first.data(), bytes.size()});
+}
+
 std::string ServiceAddress::text() const { return ip.text() + "/" + std::to_string(prefix); }
 
 }  // namespace saru

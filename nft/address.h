@@ -58,6 +58,7 @@ struct ServiceAddress {
   // unspecified, link-local IPv6, an IPv4-mapped address, a bad prefix length.
   static nft::Result<ServiceAddress> parse(std::string_view text);
   std::string text() const;
+  IpAddress subnet() const;  // its first address: the bits behind the prefix are zero
   auto operator<=>(const ServiceAddress&) const = default;
 };
 

@@ -23,6 +23,22 @@ Result<LinkState> must_find(NetlinkSocket& socket, const std::string& name) {
                                        "\" on this node: give the one that the clients reach");
 }
 
+std::vector<IpAddress> sorted(std::vector<IpAddress> addresses) {
+  std::sort(addresses.begin(), addresses.end());
+  return addresses;
+}
+
+std::vector<IpAddress> addresses_of(const std::vector<ServiceAddress>& given) {
+  std::vector<IpAddress> addresses;
+  for (const ServiceAddress& one : given) addresses.push_back(one.ip);
+  return sorted(std::move(addresses));
+}
+
+bool has(const std::vector<ServiceAddress>& all, const IpAddress& ip) {
+  return std::any_of(all.begin(), all.end(),
+                     [&](const ServiceAddress& one) { return one.ip == ip; });
+}
+
 }  // namespace
 
 Result<Nic> find_nic(const std::string& name) {
@@ -40,22 +56,18 @@ Result<Nic> find_nic(const std::string& name) {
 
 struct Link::Impl {
   Impl(const TableConfig& c, std::vector<ServiceAddress> a, NetlinkSocket s)
-      : config(c), addresses(std::move(a)), socket(std::move(s)) {
-    v4 = std::any_of(addresses.begin(), addresses.end(), [](auto& one) { return one.ip.is_v4(); });
-    v6 = std::any_of(addresses.begin(), addresses.end(), [](auto& one) { return !one.ip.is_v4(); });
-  }
+      : config(c), addresses(std::move(a)), socket(std::move(s)) {}
 
   TableConfig config;
   std::vector<ServiceAddress> addresses;
   NetlinkSocket socket;
-  bool v4 = false;
-  bool v6 = false;
   unsigned nic = 0;
   unsigned link = 0;  // 0: not there
   Batch batch;
   std::vector<Setting> settings;  // as open() left them
   std::vector<std::string> warnings;
 
+  bool has_family(bool v4) const;
   Result<void> check() const;
   Result<LinkState> check_nic();
   Result<void> delete_link();
@@ -64,16 +76,19 @@ struct Link::Impl {
   Result<void> set_settings();
   Result<void> set_up();
   Result<void> renew(std::chrono::seconds lifetime);
+  Result<void> take_away(const std::vector<ServiceAddress>& staying);
   bool verify_link(std::vector<std::string>& words);
   void verify_addresses(std::vector<std::string>& words);
   void verify_settings(std::vector<std::string>& words) const;
 };
 
+bool Link::Impl::has_family(bool v4) const {
+  return std::any_of(addresses.begin(), addresses.end(),
+                     [&](const ServiceAddress& one) { return one.ip.is_v4() == v4; });
+}
+
 Result<void> Link::Impl::check() const {
-  std::set<IpAddress> given;
-  for (const ServiceAddress& one : addresses) given.insert(one.ip);
-  const std::set<IpAddress> guarded(config.addresses.begin(), config.addresses.end());
-  if (given == guarded) return {};
+  if (addresses_of(addresses) == sorted(config.addresses)) return {};
   return fail(ErrorKind::kInvalid,
               "the addresses of " + config.link + " are not those that its table guards");
 }
@@ -119,7 +134,7 @@ Result<void> Link::Impl::check_addresses() {
   if (!all) return fail(all.error());
   for (const AddressState& there : *all) {
     for (const ServiceAddress& ours : addresses) {
-      if (there.ip != ours.ip) continue;
+      if (there.ip != ours.ip || there.link == link) continue;
       char name[IF_NAMESIZE] = "another";
       if_indextoname(there.link, name);
       return fail(ErrorKind::kConflict, "address " + ours.ip.text() + " is on " + name +
@@ -151,8 +166,9 @@ Result<void> Link::Impl::make(const LinkState& parent) {
 }
 
 Result<void> Link::Impl::set_settings() {
-  settings = settings_of_link(config.link, v4, v6);
-  const auto nic_settings = settings_of_nic(config.nic, v4);
+  warnings.clear();
+  settings = settings_of_link(config.link, has_family(true), has_family(false));
+  const auto nic_settings = settings_of_nic(config.nic, has_family(true));
   settings.insert(settings.end(), nic_settings.begin(), nic_settings.end());
   for (const Setting& setting : settings) {
     const auto before = read_setting(setting);
@@ -164,7 +180,7 @@ Result<void> Link::Impl::set_settings() {
                          " must not answer for shared addresses");
     }
   }
-  const auto obstacles_here = obstacles(v4);
+  const auto obstacles_here = obstacles(has_family(true));
   warnings.insert(warnings.end(), obstacles_here.begin(), obstacles_here.end());
   return {};
 }
@@ -192,7 +208,31 @@ Result<void> Link::Impl::renew(std::chrono::seconds lifetime) {
   for (const ServiceAddress& address : addresses) {
     if (address.prefix != address.ip.max_prefix()) put_fallback_route(batch, link, address);
   }
+  if (batch.empty()) return {};
   if (const auto refusal = socket.execute(batch)) return fail(*refusal);
+  return {};
+}
+
+// The addresses that are not among `staying`, with their routes to subnets that none of those is
+// in.
+Result<void> Link::Impl::take_away(const std::vector<ServiceAddress>& staying) {
+  for (const ServiceAddress& gone : addresses) {
+    if (has(staying, gone.ip)) continue;
+    batch.clear();
+    put_delete_address(batch, link, gone.ip);
+    const auto refusal = socket.execute(batch);
+    if (refusal && refusal->code != EADDRNOTAVAIL) return fail(*refusal);
+  }
+  for (const ServiceAddress& gone : addresses) {
+    const bool needed = std::any_of(staying.begin(), staying.end(), [&](const auto& one) {
+      return one.prefix == gone.prefix && one.subnet() == gone.subnet();
+    });
+    if (needed || gone.prefix == gone.ip.max_prefix()) continue;
+    batch.clear();
+    put_delete_fallback_route(batch, link, gone);
+    const auto refusal = socket.execute(batch);
+    if (refusal && refusal->code != ESRCH) return fail(*refusal);
+  }
   return {};
 }
 
@@ -250,7 +290,7 @@ void Link::Impl::verify_settings(std::vector<std::string>& words) const {
     words.push_back(setting.name() + " is " + (now ? std::to_string(*now) : "gone") +
                     " instead of " + std::to_string(setting.value));
   }
-  const auto obstacles_here = obstacles(v4);
+  const auto obstacles_here = obstacles(has_family(true));
   words.insert(words.end(), obstacles_here.begin(), obstacles_here.end());
 }
 
@@ -285,9 +325,31 @@ Result<Link> Link::open(Table& gate, std::vector<ServiceAddress> addresses,
 
 Result<void> Link::renew(std::chrono::seconds lifetime) { return impl_->renew(lifetime); }
 
+Result<void> Link::set_addresses(Table& gate, std::vector<ServiceAddress> addresses,
+                                 std::chrono::seconds lifetime) {
+  const auto& guarded = gate.config().addresses;
+  for (const ServiceAddress& one : addresses) {
+    if (std::find(guarded.begin(), guarded.end(), one.ip) != guarded.end()) continue;
+    return fail(ErrorKind::kInvalid, "address " + one.ip.text() + " cannot be put on " +
+                                         impl_->config.link + ": its table does not guard it");
+  }
+  std::swap(impl_->addresses, addresses);  // `addresses`: those that were
+  if (auto free = impl_->check_addresses(); !free) {
+    std::swap(impl_->addresses, addresses);
+    return free;
+  }
+  std::swap(impl_->addresses, addresses);
+  if (auto done = impl_->take_away(addresses); !done) return done;
+  impl_->addresses = std::move(addresses);
+  impl_->config = gate.config();
+  if (auto done = impl_->set_settings(); !done) return done;
+  if (auto stands = gate.read(); !stands) return tl::unexpected<Error>(stands.error());
+  return impl_->renew(lifetime);
+}
+
 Result<void> Link::announce() {
   const Announcement who{impl_->nic, impl_->config.own_mac, impl_->config.shared_mac};
-  return send_announcement(who, impl_->config.addresses);
+  return send_announcement(who, addresses_of(impl_->addresses));
 }
 
 Result<std::vector<std::string>> Link::verify() {
@@ -300,6 +362,8 @@ Result<std::vector<std::string>> Link::verify() {
 
 const std::vector<std::string>& Link::warnings() const { return impl_->warnings; }
 
+const std::vector<ServiceAddress>& Link::addresses() const { return impl_->addresses; }
+
 Result<bool> Link::carrier() {
   const auto found = must_find(impl_->socket, impl_->config.nic);
   if (!found) return tl::unexpected<Error>(found.error());
@@ -307,5 +371,24 @@ Result<bool> Link::carrier() {
 }
 
 Result<void> Link::remove() { return impl_->delete_link(); }
+
+Result<Held> reconfigure(Table& table, Link& link, TableConfig config,
+                         std::vector<ServiceAddress> addresses, const BlockSet& owned,
+                         const std::optional<Instant>& deadline, std::chrono::seconds lifetime) {
+  config.addresses.clear();
+  for (const ServiceAddress& one : addresses) config.addresses.push_back(one.ip);
+  if (auto error = check(config)) return tl::unexpected<Error>(*error);
+  std::vector<ServiceAddress> staying = link.addresses();
+  std::erase_if(staying, [&](const ServiceAddress& one) { return !has(addresses, one.ip); });
+  if (auto done = link.set_addresses(table, staying, lifetime); !done) {
+    return tl::unexpected<Error>(done.error());
+  }
+  auto held = table.reconfigure(std::move(config), owned, deadline);
+  if (!held) return held;
+  if (auto done = link.set_addresses(table, std::move(addresses), lifetime); !done) {
+    return tl::unexpected<Error>(done.error());
+  }
+  return held;
+}
 
 }  // namespace saru::nft

@@ -45,6 +45,14 @@ class Link {
   // kernel's unit): choose it a little above the lease.
   Result<void> renew(std::chrono::seconds lifetime);
 
+  // From one list of addresses to another while the link is up: takes away those that are not in
+  // `addresses`, adds the new ones, renews the others. All of them must be in the configuration of
+  // `gate`, which stands before one is added (kInvalid, and nothing is changed); kConflict when a
+  // new one is on another interface of this node. After another error some of the changes may have
+  // been made: verify() says which; try again. The new ones are not announced.
+  Result<void> set_addresses(Table& gate, std::vector<ServiceAddress> addresses,
+                             std::chrono::seconds lifetime);
+
   // Tells the neighbours: gratuitous ARP and unsolicited neighbour advertisement, from the NIC with
   // its own MAC as Ethernet source and the shared MAC as content. Twice in a row does no harm.
   Result<void> announce();
@@ -57,6 +65,8 @@ class Link {
 
   Result<bool> carrier();  // of the NIC
 
+  const std::vector<ServiceAddress>& addresses() const;
+
   // Takes away the macvlan and with it the addresses; not there is success.
   Result<void> remove();
 
@@ -65,5 +75,13 @@ class Link {
   explicit Link(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
+
+// Table and link together, in the order in which no address is ever without its gate: takes away
+// the addresses that go, rebuilds the table in one transaction, adds the addresses that come.
+// `config.addresses` is filled in from `addresses`. On an error the gate still stands; what is on
+// the link may be either list or what both share: verify(), then try again or go back.
+Result<Held> reconfigure(Table& table, Link& link, TableConfig config,
+                         std::vector<ServiceAddress> addresses, const BlockSet& owned,
+                         const std::optional<Instant>& deadline, std::chrono::seconds lifetime);
 
 }  // namespace saru::nft

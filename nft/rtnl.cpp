@@ -49,6 +49,20 @@ Header* put_header(nlmsghdr* message) {
   return static_cast<Header*>(mnl_nlmsg_put_extra_header(message, sizeof(Header)));
 }
 
+void put_route(nlmsghdr* message, unsigned link, const ServiceAddress& address) {
+  const IpAddress subnet = address.subnet();
+  auto* header = put_header<rtmsg>(message);
+  header->rtm_family = family_of(address.ip);
+  header->rtm_dst_len = static_cast<std::uint8_t>(address.prefix);
+  header->rtm_table = RT_TABLE_MAIN;
+  header->rtm_protocol = RTPROT_STATIC;
+  header->rtm_scope = address.ip.is_v4() ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE;
+  header->rtm_type = RTN_UNICAST;
+  mnl_attr_put(message, RTA_DST, subnet.bytes().size(), subnet.bytes().data());
+  mnl_attr_put_u32(message, RTA_OIF, link);
+  mnl_attr_put_u32(message, RTA_PRIORITY, kFallbackMetric);
+}
+
 }  // namespace
 
 LinkState decode_link(const nlmsghdr* message) {
@@ -164,25 +178,26 @@ void put_address(Batch& batch, unsigned link, const IpAddress& ip, std::chrono::
   mnl_attr_put(message, IFA_CACHEINFO, sizeof life, &life);
 }
 
+void put_delete_address(Batch& batch, unsigned link, const IpAddress& ip) {
+  nlmsghdr* message = batch.add(RTM_DELADDR, 0, "take away address " + ip.text());
+  auto* header = put_header<ifaddrmsg>(message);
+  header->ifa_family = family_of(ip);
+  header->ifa_prefixlen = static_cast<std::uint8_t>(ip.max_prefix());
+  header->ifa_index = link;
+  mnl_attr_put(message, IFA_LOCAL, ip.bytes().size(), ip.bytes().data());
+}
+
 void put_fallback_route(Batch& batch, unsigned link, const ServiceAddress& address) {
-  std::array<std::uint8_t, 16> subnet{};
-  const auto bytes = address.ip.bytes();
-  for (unsigned bit = 0; bit < address.prefix; ++bit) {
-    subnet[bit / 8] |= static_cast<std::uint8_t>(bytes[bit / 8] & (0x80U >> (bit % 8)));
-  }
   nlmsghdr* message = batch.add(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE,
                                 "add a route to the subnet of " + address.text());
-  auto* header = put_header<rtmsg>(message);
-  header->rtm_family = family_of(address.ip);
-  header->rtm_dst_len = static_cast<std::uint8_t>(address.prefix);
-  header->rtm_table = RT_TABLE_MAIN;
-  header->rtm_protocol = RTPROT_STATIC;
-  header->rtm_scope = address.ip.is_v4() ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE;
-  header->rtm_type = RTN_UNICAST;
-  mnl_attr_put(message, RTA_DST, bytes.size(), subnet.data());
+  put_route(message, link, address);
+  const auto bytes = address.ip.bytes();
   mnl_attr_put(message, RTA_PREFSRC, bytes.size(), bytes.data());
-  mnl_attr_put_u32(message, RTA_OIF, link);
-  mnl_attr_put_u32(message, RTA_PRIORITY, kFallbackMetric);
+}
+
+void put_delete_fallback_route(Batch& batch, unsigned link, const ServiceAddress& address) {
+  put_route(batch.add(RTM_DELROUTE, 0, "take away the route to the subnet of " + address.text()),
+            link, address);
 }
 
 }  // namespace saru::nft

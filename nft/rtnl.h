@@ -45,7 +45,9 @@ void put_delete_link(Batch& batch, unsigned index, const std::string& name);
 void put_link_up(Batch& batch, unsigned index, const std::string& name);
 // As a host address (/32, /128) that ends after `lifetime`; again: lives on from now.
 void put_address(Batch& batch, unsigned link, const IpAddress& ip, std::chrono::seconds lifetime);
+void put_delete_address(Batch& batch, unsigned link, const IpAddress& ip);
 // A way to the address's subnet for a node that has no other: loses to every other route.
 void put_fallback_route(Batch& batch, unsigned link, const ServiceAddress& address);
+void put_delete_fallback_route(Batch& batch, unsigned link, const ServiceAddress& address);
 
 }  // namespace saru::nft

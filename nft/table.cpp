@@ -342,6 +342,22 @@ Result<Held> Table::rebuild(const BlockSet& owned, const std::optional<Instant>&
   return impl_->write(owned, deadline, true);
 }
 
+Result<Held> Table::reconfigure(TableConfig config, const BlockSet& owned,
+                                const std::optional<Instant>& deadline) {
+  if (auto error = check(config)) return tl::unexpected<Error>(*error);
+  const TableConfig& now = impl_->config;
+  if (config.id != now.id || config.nic != now.nic || config.link != now.link ||
+      config.shared_mac != now.shared_mac || config.own_mac != now.own_mac) {
+    return fail(ErrorKind::kInvalid,
+                "cluster id " + std::to_string(now.id) +
+                    ": its id, interfaces and MACs cannot change while it serves: stop it first");
+  }
+  std::swap(impl_->config, config);
+  auto held = impl_->write(owned, deadline, true);
+  if (!held) std::swap(impl_->config, config);
+  return held;
+}
+
 Result<Held> Table::read() { return impl_->read(); }
 
 Result<Counters> Table::counters() {

@@ -85,6 +85,14 @@ class Table {
   // As apply(), but deletes and builds both tables anew in the same single transaction.
   Result<Held> rebuild(const BlockSet& owned, const std::optional<Instant>& deadline);
 
+  // From one configuration to another under traffic: as rebuild(), with `config` from then on. One
+  // transaction, so every packet meets either the old tables or the new ones, whole. Addresses,
+  // blocks and selectors may differ; the id, the interfaces and the MACs may not (kInvalid): for
+  // those take everything down. On an error the old configuration stays in force. An address that
+  // is no longer in `config` is open from then on: take it from the link before (see link.h).
+  Result<Held> reconfigure(TableConfig config, const BlockSet& owned,
+                           const std::optional<Instant>& deadline);
+
   Result<Held> read();
   Result<Counters> counters();
 

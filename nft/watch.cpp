@@ -265,6 +265,10 @@ std::vector<Notice> Watch::read() {
   return notices;
 }
 
+void Watch::set_addresses(std::vector<IpAddress> addresses) {
+  impl_->config.addresses = std::move(addresses);
+}
+
 Result<void> Watch::resync() {
   impl_->drain(impl_->tables);
   impl_->drain(impl_->routes);

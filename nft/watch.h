@@ -38,6 +38,10 @@ class Watch {
   int fd() const;              // readable when there is something to read()
   std::vector<Notice> read();  // never blocks; often empty, as most news is not about us
 
+  // From now on these are the shared addresses. When they change under traffic, say it here first:
+  // then no notice comes of the change itself (Link::set_addresses).
+  void set_addresses(std::vector<IpAddress> addresses);
+
   // Forgets what is waiting and takes the present state as the right one: after our own repair of
   // the link. Then verify() once.
   Result<void> resync();

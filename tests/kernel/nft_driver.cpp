@@ -80,6 +80,7 @@ struct Driver {
 
   json open_table();
   json write(std::istream& words, bool anew);
+  json reconfigure(std::istream& words);
   json wait_for_news(int timeout_ms);
   json obey(const std::string& command, std::istream& words);
 };
@@ -120,6 +121,38 @@ json Driver::write(std::istream& words, bool anew) {
   return answer;
 }
 
+// BLOCKS LEASE_MS [--address A,B] [--blocks N]: the configuration that follows.
+json Driver::reconfigure(std::istream& words) {
+  TableConfig next = config;
+  std::vector<ServiceAddress> next_addresses = addresses;
+  std::string owned;
+  long lease_ms = 0;
+  words >> owned >> lease_ms;
+  for (std::string name, value; words >> name >> value;) {
+    if (name == "--blocks") next.blocks = static_cast<unsigned>(std::stoul(value));
+    if (name != "--address") continue;
+    next_addresses.clear();
+    next.addresses.clear();
+    std::istringstream list(value);
+    for (std::string one; std::getline(list, one, ',');) {
+      next_addresses.push_back(*ServiceAddress::parse(one));
+      next.addresses.push_back(next_addresses.back().ip);
+    }
+  }
+  const Instant deadline = Clocks::system().now() + std::chrono::milliseconds(lease_ms);
+  const BlockSet blocks =
+      is_block_count(next.blocks) ? parse_blocks(owned, next.blocks) : BlockSet();
+  if (watch) watch->set_addresses(next.addresses);
+  const auto held = link ? nft::reconfigure(*table, *link, next, next_addresses, blocks, deadline,
+                                            std::chrono::seconds(60))
+                         : table->reconfigure(next, blocks, deadline);
+  if (held) {
+    config = next;
+    addresses = next_addresses;
+  }
+  return answer_of(held);
+}
+
 json Driver::wait_for_news(int timeout_ms) {
   static constexpr const char* kNames[] = {"table",        "link",         "address",
                                            "carrier lost", "carrier back", "overrun"};
@@ -142,6 +175,7 @@ json Driver::obey(const std::string& command, std::istream& words) {
   if (command == "open") return open_table();
   if (command == "apply") return write(words, false);
   if (command == "rebuild") return write(words, true);
+  if (command == "reconfigure") return reconfigure(words);
   if (command == "read") return answer_of(table->read());
   if (command == "verify") return answer_of(table->verify());
   if (command == "remove") return answer_of(table->remove());
