@@ -70,7 +70,6 @@ Config make_config(const ClusterFacts& facts, const Options& options, const stri
   if (config.node_name.size() > kMaxNodeName) config.node_name.resize(kMaxNodeName);
   config.blocks = options.blocks;
   config.lease = lease_of(facts, options);
-  config.config_generation = 1;
   config.config_hash = hash_of(options, config.lease);
   config.weight = options.weight;
   unsigned votes = 0;

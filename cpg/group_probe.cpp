@@ -116,7 +116,7 @@ class Probe {
     if (const auto* beat = std::get_if<Beat>(&e.message.body))
       what = "beat " + std::to_string(beat->n);
     if (const auto* hello = std::get_if<Hello>(&e.message.body)) {
-      what = "hello " + std::to_string(hello->config_generation);
+      what = "hello " + std::to_string(hello->config_next);
     }
     say("message " + show(e.from) + " " + what);
   }
@@ -133,7 +133,7 @@ class Probe {
 
   static Hello longest_hello(std::uint64_t number) {
     Hello hello;
-    hello.config_generation = number;
+    hello.config_next = number;
     hello.held = BlockSet(kMaxBlocks);
     hello.lingering = BlockSet(kMaxBlocks);
     for (std::uint32_t n = 1; n <= kMaxDropped; ++n) {

@@ -172,8 +172,9 @@ void write(Writer& out, const Hello& hello) {
   require(hello.since_remaining <= kLongestDuration);
   write_sorted(out, hello.group, kMaxMembers);
   write(out, hello.node_name);
-  out.u64(hello.config_generation);
   out.u64(hello.config_hash);
+  out.u64(hello.config_next);
+  write(out, hello.next_keeps_blocks);
   out.u16(hello.weight);
   write(out, hello.eligible);
   write(out, hello.synced);
@@ -189,8 +190,9 @@ void write(Writer& out, const Hello& hello) {
 void read(Reader& in, Hello& hello) {
   read_sorted(in, hello.group, kMaxMembers, kProcessBytes);
   read(in, hello.node_name);
-  hello.config_generation = in.u64();
   hello.config_hash = in.u64();
+  hello.config_next = in.u64();
+  read(in, hello.next_keeps_blocks);
   hello.weight = in.u16();
   read(in, hello.eligible);
   read(in, hello.synced);

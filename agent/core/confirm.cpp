@@ -15,7 +15,8 @@ void Machine::confirm_if_complete() {
   s.view.confirmed = true;
   s.view.confirm_beat = s.beats_sent;
   remember_companions();
-  s.view.config_hash = active_config();
+  s.view.config_hash = wanted_config();
+  s.switching = s.next && s.next->hash == s.view.config_hash;
   assign_blocks();
   log_view();
   send_beat();
@@ -30,18 +31,54 @@ void Machine::remember_companions() {
   }
 }
 
-// The configuration of those who hold the most blocks; of equals the lowest.
+// The configuration that everybody has or was told to change to; without one, the active one.
+std::uint64_t Machine::wanted_config() const {
+  const auto members = effective_members(s);
+  std::set<std::uint64_t> wanted;
+  for (const ProcessId& process : members) {
+    const std::uint64_t next = s.view.peers.at(process).hello->config_next;
+    if (next != 0) wanted.insert(next);
+  }
+  if (planted() == Plant::kSwitchAlone && s.next) return s.next->hash;
+  for (const std::uint64_t hash : wanted) {
+    const bool all = std::all_of(members.begin(), members.end(), [&](ProcessId process) {
+      const Hello& hello = *s.view.peers.at(process).hello;
+      return hello.config_hash == hash || hello.config_next == hash;
+    });
+    if (all) return hash;
+  }
+  return active_config();
+}
+
+// The configuration under which somebody can serve; of several that of those who hold the most
+// blocks, then of the most members, then the lowest.
 std::uint64_t Machine::active_config() const {
-  std::map<std::uint64_t, unsigned> held;
+  struct Standing {
+    bool serves = false;
+    unsigned held = 0;
+    unsigned members = 0;
+    auto operator<=>(const Standing&) const = default;
+  };
+  std::map<std::uint64_t, Standing> standings;
   for (const ProcessId& process : effective_members(s)) {
     const Hello& hello = *s.view.peers.at(process).hello;
-    held[hello.config_hash] += hello.held.size();
+    Standing& standing = standings[hello.config_hash];
+    standing.serves = standing.serves || (hello.eligible && hello.synced && hello.weight > 0);
+    standing.held += hello.held.size();
+    ++standing.members;
   }
-  auto best = held.begin();
-  for (auto it = held.begin(); it != held.end(); ++it) {
+  auto best = standings.begin();
+  for (auto it = standings.begin(); it != standings.end(); ++it) {
     if (it->second > best->second) best = it;
   }
   return best->first;
+}
+
+// Whether a packet belongs to the same block there as under the view's configuration.
+bool Machine::shares_blocks(const Hello& hello) const {
+  const std::uint64_t hash = s.view.config_hash;
+  if (planted() == Plant::kSwitchHolding && hello.config_next == hash) return true;
+  return hello.config_hash == hash || (hello.config_next == hash && hello.next_keeps_blocks);
 }
 
 // Nobody's blocks may still be open in the kernel of somebody who left without a word (known to a
@@ -73,9 +110,8 @@ void Machine::assign_blocks() {
   BlockSet twice(s.config.blocks);
   for (const ProcessId& process : effective_members(s)) {
     const Hello& hello = *view.peers[process].hello;
-    const bool same =
-        hello.config_hash == view.config_hash && hello.held.blocks() == s.config.blocks;
-    if (!same) {
+    if (process == s.me.process) view.foreign = !shares_blocks(hello);
+    if (!shares_blocks(hello) || hello.held.blocks() != s.config.blocks) {
       view.frozen = view.frozen || !hello.held.empty();
       continue;
     }
@@ -83,22 +119,25 @@ void Machine::assign_blocks() {
     twice |= claimed & hello.held;
     claimed |= hello.held;
   }
-  const bool ours = s.config.config_hash == view.config_hash;
   Assignment table;
-  if (ours) table = assign(s.config.blocks, members);
+  if (!view.foreign) table = assign(s.config.blocks, members);
   view.owner = std::move(table.owner);
   view.moved = table.moved;
   view.mine = BlockSet(s.config.blocks);
-  if (ours) {
+  if (!view.foreign) {
     for (unsigned b = 0; b < s.config.blocks; ++b) {
       if (view.owner[b] == s.me.process.node)
         view.mine.insert(BlockId{static_cast<std::uint16_t>(b)});
     }
+  } else if (s.switching) {
+    log(LogLevel::kNotice,
+        "all members have the new configuration, in which the blocks mean other packets: this node "
+        "releases its " +
+            std::to_string(s.holding.size()) + " blocks before it changes");
   } else {
     log(LogLevel::kError,
         "this node's saru configuration differs from that of the nodes that hold the blocks: it "
-        "owns "
-        "nothing; give all nodes the same ip, blocks, selector and lease");
+        "owns nothing; give all nodes the same parameters");
   }
   plan_release(twice);
   plan_acquire(claimed);

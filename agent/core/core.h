@@ -82,14 +82,23 @@ struct SetWeight {
 struct StopRequested {};
 // Corosync is gone: close. The adapter connects again and sends Joined.
 struct Disconnected {};
+// The administrator wants another configuration; the present one stays in force until all members
+// of a view want it. The same hash as now: no change is wanted any more.
+struct Reconfigure {
+  std::uint64_t hash = 0;
+  unsigned blocks = kDefaultBlocks;
+  Nanos lease{0};
+  // Every packet belongs to the same block before and after: nobody need release anything.
+  bool keeps_blocks = false;
+};
 // saructl check: multicast an Audit with this token.
 struct AuditRequested {
   std::uint64_t token = 0;
 };
 
-using EventBody =
-    std::variant<GroupChanged, RingChanged, QuorumChanged, Received, KernelDone, KernelDisturbed,
-                 Joined, Tick, SetEligible, SetWeight, StopRequested, Disconnected, AuditRequested>;
+using EventBody = std::variant<GroupChanged, RingChanged, QuorumChanged, Received, KernelDone,
+                               KernelDisturbed, Joined, Tick, SetEligible, SetWeight, Reconfigure,
+                               StopRequested, Disconnected, AuditRequested>;
 struct Event {
   Instant now;
   EventBody body;
@@ -111,6 +120,9 @@ struct KernelWrite {
   BlockSet owned{};
   std::optional<Instant> deadline;
   bool rebuild = false;  // build the whole table anew, not the difference
+  // Build it under the configuration of this hash, which is in force once KernelDone says ok; if it
+  // does not, the old one still is.
+  std::optional<std::uint64_t> config;
 };
 
 // Leave the CPG group, join again under a new nonce, answer with Joined.

@@ -13,7 +13,7 @@ constexpr Nanos kRecoverAfter = std::chrono::seconds(5);
 
 // What the kernel holds is what we want it to hold, and it has said so.
 bool Machine::kernel_idle() const {
-  return !s.kernel.in_flight && !s.kernel.rebuild && s.kernel.held == s.holding &&
+  return !s.kernel.in_flight && !s.kernel.rebuild && !s.switching && s.kernel.held == s.holding &&
          (s.holding.empty() ? !s.kernel.deadline : s.kernel.deadline.has_value());
 }
 
@@ -55,6 +55,52 @@ void Machine::release_what_must_go() {
   if (planted() == Plant::kReleaseBeforeAck) send(Released{gone, 0});
 }
 
+void Machine::say_released() {
+  if (s.kernel.in_flight || s.kernel.rebuild || s.releasing.empty() ||
+      s.kernel.held.intersects(s.releasing)) {
+    return;
+  }
+  if (planted() != Plant::kReleaseBeforeAck) send(Released{s.releasing, 0});
+  s.releasing.clear();
+  // Who waits for another configuration's blocks is not told whose they become: a new table says.
+  if (s.view.foreign && !s.switching) s.need_round = RoundReason::kConfig;
+}
+
+// What a block is must not change while we hold any. They are released in order, so that the others
+// lose no time; if the view is gone, at once.
+void Machine::prepare_switch() {
+  if (!s.switching || s.next->keeps_blocks || planted() == Plant::kSwitchHolding) return;
+  const bool in_order = s.view.confirmed && !s.view.to_release.empty();
+  if (!in_order) s.holding.clear();
+}
+
+bool Machine::switch_is_due() const {
+  if (!s.switching) return false;
+  if (s.next->keeps_blocks || planted() == Plant::kSwitchHolding) return true;
+  return s.holding.empty() && s.releasing.empty() && s.kernel.held.empty();
+}
+
+// The kernel has the new configuration.
+void Machine::finish_switch() {
+  const Reconfigure next = *s.next;
+  s.next.reset();
+  s.switching = false;
+  s.config.config_hash = next.hash;
+  s.config.lease = next.lease;
+  s.longest_lease = std::max(s.longest_lease, next.lease);
+  s.need_round = RoundReason::kConfig;
+  if (s.config.blocks == next.blocks) return;
+  // Nothing is held, and the sets of the open view mean nothing any more.
+  const BlockSet none(next.blocks);
+  s.config.blocks = next.blocks;
+  s.holding = s.releasing = s.kernel.held = none;
+  View& view = s.view;
+  view.frozen = true;
+  view.owner.assign(next.blocks, std::nullopt);
+  view.mine = view.to_acquire = view.to_release = view.to_free = none;
+  for (auto& [process, peer] : view.peers) peer.awaited = none;
+}
+
 void Machine::write_kernel() {
   if (s.kernel.in_flight) return;
   if (s.kernel.failed && now.raw < s.kernel.retry_at) return;
@@ -62,8 +108,15 @@ void Machine::write_kernel() {
   if (!s.holding.empty()) deadline = s.granted;
   const bool plant = planted() == Plant::kKeepAfterLapse && !s.holding.empty() && !s.granted;
   if (plant) return;
+  if (switch_is_due()) {
+    const BlockSet owned = s.holding.empty() ? BlockSet(s.next->blocks) : s.holding;
+    s.kernel.in_flight = KernelWrite{s.kernel.next_seq++, owned, deadline, true, s.next->hash};
+    s.kernel.rebuild = false;
+    out.push_back(*s.kernel.in_flight);
+    return;
+  }
   if (!s.kernel.rebuild && s.kernel.held == s.holding && s.kernel.deadline == deadline) return;
-  KernelWrite write{s.kernel.next_seq++, s.holding, deadline, s.kernel.rebuild};
+  KernelWrite write{s.kernel.next_seq++, s.holding, deadline, s.kernel.rebuild, std::nullopt};
   s.kernel.in_flight = write;
   s.kernel.rebuild = false;
   out.push_back(write);
@@ -82,8 +135,13 @@ void Machine::on(const KernelDone& event) {
     s.kernel.rebuild = true;
     close_now();
     s.need_round = RoundReason::kFailure;
+    if (write.config) {  // once refused, it is not tried again until the administrator says so
+      s.switching = false;
+      s.next.reset();
+    }
     return;
   }
+  if (write.config) finish_switch();
   s.kernel.held = event.held;
   s.kernel.deadline = write.deadline;
   BlockSet unwanted = event.held - write.owned;
@@ -112,13 +170,11 @@ void Machine::settle() {
     release_what_must_go();
     acquire_what_is_ready();
   }
+  prepare_switch();
+  say_released();
   write_kernel();
+  say_released();
   const bool idle = kernel_idle();
-  if (!s.kernel.in_flight && !s.kernel.rebuild && !s.releasing.empty() &&
-      !s.kernel.held.intersects(s.releasing)) {
-    if (planted() != Plant::kReleaseBeforeAck) send(Released{s.releasing, 0});
-    s.releasing.clear();
-  }
   if (s.phase == Phase::kLeaving) {
     if (idle && s.holding.empty()) finish_leaving();
     return;

@@ -14,8 +14,8 @@ void Machine::send_beat() {
   for (const auto& [process, peer] : s.view.peers) {
     if (peer.id && peer.newest_beat > 0) beat.reports.push_back({peer.id->nonce, peer.newest_beat});
   }
-  s.sent.push_back({beat.n, now, s.view.id});
-  while (s.sent.size() > 1 && has_passed(s.sent.front().at + s.config.lease, now))
+  s.sent.push_back({beat.n, now, s.view.id, beat.lease});
+  while (s.sent.size() > 1 && has_passed(s.sent.front().at + s.sent.front().lease, now))
     s.sent.pop_front();
   ++s.beats_in_flight;
   s.last_beat = now.raw;
@@ -128,7 +128,7 @@ void Machine::renew() {
   for (const SentBeat& beat : s.sent) {
     if (beat.n != n) continue;
     if (beat.view != s.view.id && planted() != Plant::kReportAcrossViews) return;
-    const Instant deadline = beat.at + s.config.lease;
+    const Instant deadline = beat.at + beat.lease;
     if (has_passed(deadline, now)) return;
     if (!s.granted || deadline.raw > s.granted->raw) s.granted = deadline;
     // Who has reported a beat that we sent after the last Hello has seen all Hellos, too.

@@ -29,6 +29,8 @@ enum class Plant : std::uint8_t {
   kStayWhenExcluded,      // ignores its own exclusion
   kIgnoreDuplicates,      // a block in two Hellos is not closed by its claimants
   kHoldAmongStrangers,    // goes on holding among members that were quorate without us
+  kSwitchHolding,         // changes what a block is while holding some
+  kSwitchAlone,           // changes to the next configuration before all want it
   // Of the adapters (the simulator's and, in the product, agent/daemon):
   kRelativeDeadline,  // the kernel's deadline counts from the write only
   kNoRestartWait,     // a process joins at once after one that did not end cleanly
@@ -83,7 +85,9 @@ struct Machine {
   // confirm.cpp: who owns what
   void confirm_if_complete();
   void remember_companions();
+  std::uint64_t wanted_config() const;
   std::uint64_t active_config() const;
+  bool shares_blocks(const Hello& hello) const;
   Nanos wait_for_departed() const;
   void assign_blocks();
   void plan_release(const BlockSet& twice);
@@ -108,6 +112,10 @@ struct Machine {
   void settle();
   void acquire_what_is_ready();
   void release_what_must_go();
+  void say_released();
+  void prepare_switch();
+  bool switch_is_due() const;
+  void finish_switch();
   void write_kernel();
   bool kernel_idle() const;
   bool may_acquire() const;
@@ -116,6 +124,7 @@ struct Machine {
   void on(const Tick&) {}
   void on(const SetEligible& event);
   void on(const SetWeight& event);
+  void on(const Reconfigure& event);
   void on(const StopRequested& event);
   void on(const AuditRequested& event);
 };

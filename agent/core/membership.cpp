@@ -9,7 +9,7 @@ namespace saru {
 // From here on nobody gets a lease from us in the view that was open; those it gave run out.
 void Machine::leave_view() {
   if (s.view.confirmed_quorate) {
-    s.companions_until = std::max(s.companions_until, now.raw + guarded(s.config.lease));
+    s.companions_until = std::max(s.companions_until, now.raw + guarded(s.longest_lease));
   }
 }
 
@@ -47,8 +47,17 @@ void Machine::note_gone(ProcessId process) {
 void Machine::on(const GroupChanged& event) {
   if (s.phase == Phase::kOut) return;
   const auto before = view_members(s);
+  const auto in_group = [this] {
+    return std::find(s.group.begin(), s.group.end(), s.me.process) != s.group.end();
+  };
+  const bool was_in = in_group();
   s.group = event.members;
   std::sort(s.group.begin(), s.group.end());
+  // What was said before our own join was ordered we did not hear: our quorum proves nothing of it.
+  // (A join that a ring change overtakes is not always announced as one.)
+  const auto& joined = event.joined;
+  const bool own_join = std::find(joined.begin(), joined.end(), s.me.process) != joined.end();
+  if ((own_join || (!was_in && in_group())) && s.quorate_since) s.quorate_since = now.raw;
   auto excluded = s.view.excluded;
   bool again = false;  // somebody left and came back: the same list, other processes
   for (const ProcessId& process : event.left) {
@@ -59,12 +68,7 @@ void Machine::on(const GroupChanged& event) {
     excluded.erase(process);
     again = again || std::find(s.group.begin(), s.group.end(), process) != s.group.end();
   }
-  for (const ProcessId& process : event.joined) {
-    excluded.erase(process);
-    // What was said before our own join was ordered we did not hear: our quorum proves nothing of
-    // it.
-    if (process == s.me.process && s.quorate_since) s.quorate_since = now.raw;
-  }
+  for (const ProcessId& process : joined) excluded.erase(process);
   if (s.group.size() > kMaxMembers) {
     log(LogLevel::kError, "the group has " + std::to_string(s.group.size()) +
                               " members; saru (as CPG) serves at most " +

@@ -231,16 +231,19 @@ void Machine::send_hello() {
   Hello hello;
   hello.group = view_members(s);
   hello.node_name = s.config.node_name;
-  hello.config_generation = s.config.config_generation;
   hello.config_hash = s.config.config_hash;
+  if (s.next) {
+    hello.config_next = s.next->hash;
+    hello.next_keeps_blocks = s.next->keeps_blocks;
+  }
   hello.weight = s.config.weight;
   hello.eligible = s.config.eligible && !s.stopping && !s.kernel.failed;
   hello.held = s.kernel.held;
   hello.lingering = BlockSet(s.config.blocks);
   hello.departed = departed();
-  hello.since_remaining = guarded(s.config.lease);
+  hello.since_remaining = guarded(s.longest_lease);
   if (s.quorate_since) {
-    const Nanos left = *s.quorate_since + guarded(s.config.lease) - now.raw;
+    const Nanos left = *s.quorate_since + guarded(s.longest_lease) - now.raw;
     hello.since_remaining = std::max(Nanos(0), left);
   }
   hello.dropped.assign(s.dropped.begin(), s.dropped.end());

@@ -24,10 +24,13 @@ struct Departed {
 
 // Every member says this once in each view, after its last kernel write was acknowledged.
 struct Hello {
-  std::vector<ProcessId> group;  // the CPG group as the sender sees it, sorted
-  std::string node_name;         // for people: at most kMaxNodeName bytes
-  std::uint64_t config_generation = 0;
-  std::uint64_t config_hash = 0;  // of everything all members must agree on
+  std::vector<ProcessId> group;   // the CPG group as the sender sees it, sorted
+  std::string node_name;          // for people: at most kMaxNodeName bytes
+  std::uint64_t config_hash = 0;  // of everything all members must agree on, as in force
+  // The configuration that the sender was told to change to (0: none). Once every member of a view
+  // has it, in force or as the next one, all change: the last Hello of that view is the order.
+  std::uint64_t config_next = 0;
+  bool next_keeps_blocks = false;  // a packet belongs to the same block before and after
   std::uint16_t weight = 1;
   bool eligible = true;  // may own blocks: not draining, carrier up, kernel writable
   bool synced = true;    // has received the flows (DESIGN: connections=sync)

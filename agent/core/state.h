@@ -47,7 +47,6 @@ struct Config {
   NodeId node;
   unsigned blocks = kDefaultBlocks;
   Nanos lease{0};
-  std::uint64_t config_generation = 0;
   std::uint64_t config_hash = 0;
   std::uint16_t weight = 1;
   bool eligible = true;
@@ -69,6 +68,7 @@ struct SentBeat {
   std::uint64_t n = 0;
   Instant at;
   ViewId view;
+  Nanos lease{0};  // what it announced: nobody waits longer
 };
 
 // When a member was last heard, for as long as its lease may run after that.
@@ -105,6 +105,7 @@ struct View {
   bool tainted = false;  // our Hello no longer says what our kernel holds: acquire nothing
   // Another configuration holds blocks, or two members see different groups: acquire nothing.
   bool frozen = false;
+  bool foreign = false;  // we have another configuration than the active one: own nothing
   bool round_sent = false;
   unsigned prompt_reports = 0;     // beats sent at once, because all had been heard
   std::uint64_t confirm_beat = 0;  // our beats up to here were sent before the view was confirmed
@@ -143,6 +144,9 @@ struct State {
   Nanos stop_by{0};
   std::string leaving_reason;
   std::string ineligible_reason;
+  std::optional<Reconfigure> next;  // wanted, not yet in force
+  bool switching = false;  // all members want it: it comes into force before our next Hello
+  Nanos longest_lease{0};  // that this process has ever had
 
   std::vector<ProcessId> group;
   std::optional<RingId> ring;

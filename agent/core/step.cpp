@@ -5,7 +5,11 @@
 
 namespace saru {
 
-State::State(Config c) : config(std::move(c)), holding(config.blocks), releasing(config.blocks) {
+State::State(Config c)
+    : config(std::move(c)),
+      longest_lease(config.lease),
+      holding(config.blocks),
+      releasing(config.blocks) {
   kernel.held = BlockSet(config.blocks);
 }
 
@@ -59,6 +63,13 @@ void Machine::on(const SetWeight& event) {
   if (s.config.weight == event.weight) return;
   s.config.weight = event.weight;
   s.need_round = RoundReason::kChange;
+}
+
+void Machine::on(const Reconfigure& event) {
+  if (s.switching) return;  // decided by all; the adapter asks again afterwards
+  s.next.reset();
+  if (event.hash != s.config.config_hash) s.next = event;
+  s.need_round = RoundReason::kConfig;
 }
 
 void Machine::on(const StopRequested&) {

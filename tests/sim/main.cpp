@@ -47,6 +47,7 @@ std::string run(const std::string& scenario, std::uint64_t seed, bool trace, Wor
   total.lapses += world.counts.lapses;
   total.rejoins += world.counts.rejoins;
   total.steps += world.counts.steps;
+  total.switches += world.counts.switches;
   return world.failure();
 }
 
@@ -63,9 +64,11 @@ int run_seeds(const Options& options) {
     }
   }
   std::printf(
-      "%s: %llu histories, %u failed; %u steps, %u views, %u take-overs, %u lapses, %u rejoins\n",
+      "%s: %llu histories, %u failed; %u steps, %u views, %u take-overs, %u lapses, %u rejoins, "
+      "%u switches\n",
       options.scenario.c_str(), static_cast<unsigned long long>(options.last) - options.first + 1,
-      failures, total.steps, total.views, total.acquisitions, total.lapses, total.rejoins);
+      failures, total.steps, total.views, total.acquisitions, total.lapses, total.rejoins,
+      total.switches);
   return failures == 0 ? 0 : 1;
 }
 

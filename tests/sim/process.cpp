@@ -34,16 +34,18 @@ void World::start_process(unsigned node) {
   config.node_name = "n" + std::to_string(node + 1);
   config.node = NodeId{node + 1};
   config.blocks = kBlocks;
-  config.lease = lease();
-  config.config_hash = 42;
+  config.lease = lease(m.version);
+  config.config_hash = m.version.hash();
   config.quorum_votes = settings_.nodes / 2 + 1;
   config.expected_votes = settings_.nodes;
   m.process->state = State(config);
   Time wait = 0;
   if (m.unclean_end && planted() != Plant::kNoRestartWait) {
-    wait = std::max<Time>(0, *m.unclean_end + world_span(m, guarded(lease())) - now_);
+    const Nanos longest = std::max(m.unclean_lease, config.lease);
+    wait = std::max<Time>(0, *m.unclean_end + world_span(m, guarded(longest)) - now_);
   }
   m.unclean_end = now_;  // until a clean end says otherwise
+  m.unclean_lease = longest_lease();
   const auto pid = m.process->id.pid;
   at(now_ + wait, [=, this] { join(node, pid); });
 }
@@ -258,6 +260,10 @@ void World::write_kernel(unsigned node) {
   const auto [write, times] = *p.write;
   p.write.reset();
   const auto [deadline, span] = times;
+  const unsigned cut =
+      Version{static_cast<unsigned>(write.config.value_or(p.state->config.config_hash) -
+                                    Version{}.hash())}
+          .cut();
   if (faults_ && chance(0.001)) {
     trace(node, "the kernel refuses a write");
     p.own.push_back(
@@ -266,10 +272,12 @@ void World::write_kernel(unsigned node) {
   }
   if (write.deadline && span > 0) {
     const Time absolute = planted() == Plant::kRelativeDeadline ? now_ + span : deadline;
-    m.kernel = {write.owned, absolute, now_ + span};
+    m.kernel = {cut, write.owned, absolute, now_ + span};
   } else {
     m.kernel = KernelModel{};
+    m.kernel.cut = cut;
   }
+  counts.switches += write.config ? 1 : 0;
   check_owners(node);
   p.own.push_back({{}, KernelDone{write.seq, true, m.kernel.owned, ""}});
 }

@@ -32,11 +32,42 @@ void World::drain_for_a_while(unsigned node) {
   });
 }
 
+// Node by node, as administrators (and Pacemaker) do it.
+void World::reconfigure() {
+  ++newest_.number;
+  trace(0, "configuration " + std::to_string(newest_.number) + " is wanted");
+  for (unsigned i = 0; i < settings_.nodes; ++i) {
+    const Time when = now_ + (chance(0.5) ? between(0, 50 * kMs) : between(0, 3 * kSecond));
+    at(when, [=, this, version = newest_] {
+      if (machines_[i].version.number < version.number) machines_[i].version = version;
+      reload(i, version);
+    });
+  }
+}
+
+// As sarud's adapter does: until the process has it or waits for the others to have it.
+void World::reload(unsigned node, Version version) {
+  const Node& m = machines_[node];
+  if (m.version.number != version.number) return;
+  Process* p = m.process.get();
+  if (p != nullptr) {
+    const State& state = *p->state;
+    const bool waiting = state.next && state.next->hash == version.hash();
+    if (!state.switching && !waiting && state.config.config_hash != version.hash()) {
+      const Version now{static_cast<unsigned>(state.config.config_hash - Version{}.hash())};
+      p->own.push_back(
+          {{}, Reconfigure{version.hash(), kBlocks, lease(version), now.cut() == version.cut()}});
+      pump_soon(node, 0);
+    }
+  }
+  at(now_ + 500 * kMs, [=, this] { reload(node, version); });
+}
+
 void World::inject_fault(Time until) {
   if (now_ >= until) return;
   const unsigned node = static_cast<unsigned>(rng_.below(settings_.nodes));
   const Time full = settings_.token + settings_.consensus;
-  switch (rng_.below(11)) {
+  switch (rng_.below(12)) {
     case 0:
     case 1: {  // partition
       const auto ways = static_cast<unsigned>(between(1, 3));
@@ -81,6 +112,9 @@ void World::inject_fault(Time until) {
     case 9:
       drain_for_a_while(node);
       break;
+    case 10:
+      reconfigure();
+      break;
     default:
       if (Process* p = machines_[node].process.get(); p != nullptr && p->in_group) {
         p->own.push_back({{}, StopRequested{}});
@@ -105,6 +139,24 @@ void World::demand_all_owned(const std::string& when) {
   if (!missing.empty()) fail(when + ": nobody accepts blocks" + missing);
 }
 
+// Safe, but stuck, is not healed.
+void World::demand_all_agree() {
+  for (const Node& m : machines_) {
+    if (failed()) return;
+    const std::string name = "n" + std::to_string(m.index + 1);
+    if (!m.process) {
+      fail(name + " has no process in the end");
+      continue;
+    }
+    const State& state = *m.process->state;
+    if (!state.view.confirmed) fail(name + " is in no confirmed view in the end");
+    if (state.view.frozen) fail(name + " is in a frozen view in the end");
+    if (state.config.config_hash != newest_.hash() || state.next) {
+      fail(name + " does not have the newest configuration in the end");
+    }
+  }
+}
+
 // Lost frames are asked for again until they come.
 void World::retransmit() {
   for (const auto& [id, ring] : rings_) deliver_rest_soon(ring);
@@ -127,8 +179,9 @@ void World::run_history() {
   heal_all();
   // The longest pause, the longest restart, an unclean restart's wait, an exclusion, a wait for the
   // departed.
-  run_until(hurt + 6 * kSecond + 5 * kSecond + 5 * lease().count());
+  run_until(hurt + 6 * kSecond + 5 * kSecond + 5 * longest_lease().count());
   demand_all_owned("healed");
+  demand_all_agree();
   for (int k = 0; k < 300 && !failed(); ++k) {
     run_until(now_ + 10 * kMs);
     demand_all_owned("quiet");
@@ -152,7 +205,7 @@ void World::run_crash() {
     run_until(now_ + kMs);
     for (unsigned b = 0; b < kBlocks; ++b) {
       const bool its = lost.contains(BlockId{static_cast<std::uint16_t>(b)});
-      const bool late = now_ > died + lease().count() * 13 / 10;
+      const bool late = now_ > died + lease(newest_).count() * 13 / 10;
       if (owners(b) == 1 || (its && !late)) continue;
       fail((its ? "the dead node's block " : "a survivor's block ") + std::to_string(b) +
            " has no owner, " + std::to_string((now_ - died) / kMs) + " ms after the crash");

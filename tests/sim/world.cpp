@@ -27,6 +27,7 @@ const std::vector<std::pair<std::string, Plant>>& plant_names() {
       {"acquire-before-release", Plant::kAcquireBeforeRelease},
       {"release-before-ack", Plant::kReleaseBeforeAck},
       {"relative-deadline", Plant::kRelativeDeadline},
+      {"switch-holding", Plant::kSwitchHolding},
   };
   return names;
 }
@@ -43,6 +44,7 @@ const std::vector<std::pair<std::string, Plant>>& rare_plant_names() {
       {"ignore-duplicates", Plant::kIgnoreDuplicates},
       {"hold-among-strangers", Plant::kHoldAmongStrangers},
       {"no-restart-wait", Plant::kNoRestartWait},
+      {"switch-alone", Plant::kSwitchAlone},
   };
   return names;
 }
@@ -103,10 +105,14 @@ Time World::world_span(const Node& m, Nanos span) const {
   return static_cast<Time>(static_cast<double>(span.count()) / m.rate);
 }
 
-Nanos World::lease() const {
+// Versions differ in their lease, too.
+Nanos World::lease(Version version) const {
+  const double factor = kLeaseFactor * (1.0 + 0.25 * (version.number % 3));
   return Nanos(
-      static_cast<Time>(kLeaseFactor * static_cast<double>(settings_.token + settings_.consensus)));
+      static_cast<Time>(factor * static_cast<double>(settings_.token + settings_.consensus)));
 }
+
+Nanos World::longest_lease() const { return std::max({lease({0}), lease({1}), lease({2})}); }
 
 unsigned World::owners(unsigned block) const {
   unsigned count = 0;
@@ -123,6 +129,10 @@ void World::check_owners(unsigned node) {
   if (!kernel.open(now_)) return;
   for (const Node& other : machines_) {
     if (other.index == node || !other.up || !other.kernel.open(now_)) continue;
+    if (kernel.cut != other.kernel.cut && !kernel.owned.empty() && !other.kernel.owned.empty()) {
+      fail("n" + std::to_string(node + 1) + " and n" + std::to_string(other.index + 1) +
+           " accept packets by different cuts");
+    }
     if (!kernel.owned.intersects(other.kernel.owned)) continue;
     const BlockSet both = kernel.owned & other.kernel.owned;
     fail("n" + std::to_string(node + 1) + " and n" + std::to_string(other.index + 1) +

@@ -41,8 +41,17 @@ struct Settings {
   bool pauses_at_await_points = true;
 };
 
+// The configurations that administrators go through, one after the other. Two with the same `cut`
+// agree on which packet belongs to which block.
+struct Version {
+  unsigned number = 0;
+  std::uint64_t hash() const { return 42 + number; }
+  unsigned cut() const { return number / 2; }
+};
+
 // What nft holds, in world time. Accepts a block while it is owned and neither guard has run out.
 struct KernelModel {
+  unsigned cut = 0;
   BlockSet owned{kBlocks};
   Time deadline = -1;  // the absolute rule
   Time timer = -1;     // the timed element: counts from the write
@@ -93,6 +102,8 @@ struct Node {
   KernelModel kernel;
   std::unique_ptr<Process> process;
   std::optional<Time> unclean_end;  // of the last process on this boot
+  Nanos unclean_lease{0};           // ... and the longest lease it may have had
+  Version version;                  // that its administrator wants
   // corosync
   std::optional<RingId> ring;
   RingId last_ring;
@@ -110,7 +121,7 @@ class World {
   bool failed() const { return !failure_.empty(); }
   const std::string& failure() const { return failure_; }
   struct Counts {
-    unsigned views = 0, acquisitions = 0, lapses = 0, rejoins = 0, steps = 0;
+    unsigned views = 0, acquisitions = 0, lapses = 0, rejoins = 0, steps = 0, switches = 0;
   } counts;
 
  private:
@@ -125,7 +136,8 @@ class World {
   Time world_span(const Node& m, Nanos span) const;
   void check_owners(unsigned node);
   unsigned owners(unsigned block) const;
-  Nanos lease() const;
+  Nanos lease(Version version) const;
+  Nanos longest_lease() const;
 
   // totem.cpp
   void reform(Time delay_low, Time delay_high);
@@ -159,9 +171,12 @@ class World {
   void inject_fault(Time until);
   void lose_frames(unsigned node);
   void drain_for_a_while(unsigned node);
+  void reconfigure();
+  void reload(unsigned node, Version version);
   void retransmit();
   void heal_all();
   void demand_all_owned(const std::string& when);
+  void demand_all_agree();
 
   struct Planned {
     Time when;
@@ -184,6 +199,7 @@ class World {
   std::uint32_t next_pid_ = 100;
   unsigned lossy_node_ = 0;
   Time lossy_until_ = 0;
+  Version newest_;
   bool faults_ = false;
   std::string failure_;
 };

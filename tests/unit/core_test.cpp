@@ -294,6 +294,98 @@ TEST(Config, MemberWithAnotherConfigurationOwnsNothingAndSaysWhy) {
   EXPECT_TRUE(c.logged(3, "configuration differs"));
 }
 
+Reconfigure to(std::uint64_t hash, bool keeps_blocks, unsigned blocks = kBlockCount) {
+  return {hash, blocks, kLease, keeps_blocks};
+}
+
+TEST(Config, TheNextOneWaitsUntilAllMembersWantIt) {
+  Cluster c(3);
+  c.start();
+  c.feed(1, to(8, true));
+  c.feed(2, to(8, true));
+  c.run(milliseconds(300));
+  for (std::uint32_t n : {1, 2, 3}) {
+    EXPECT_EQ(c.state(n).config.config_hash, 7u);
+    EXPECT_GE(c.owned(n), kBlockCount / 3);
+  }
+  c.feed(3, to(8, true));
+  c.run(milliseconds(300));
+  for (std::uint32_t n : {1, 2, 3}) EXPECT_EQ(c.state(n).config.config_hash, 8u);
+}
+
+TEST(Config, ThatKeepsTheBlocksIsSwitchedToWithoutReleasingAny) {
+  Cluster c(3);
+  c.start();
+  const unsigned before = c.owned(1);
+  const auto writes = c.writes(1).size();
+  for (std::uint32_t n : {1, 2, 3}) c.feed(n, to(8, true));
+  c.run(milliseconds(300));
+  ASSERT_EQ(c.state(1).config.config_hash, 8u);
+  unsigned under_new = 0;
+  for (std::size_t i = writes; i < c.writes(1).size(); ++i) {
+    EXPECT_EQ(c.writes(1)[i].owned.size(), before);
+    under_new += c.writes(1)[i].config == 8u ? 1 : 0;
+  }
+  EXPECT_EQ(under_new, 1u);
+}
+
+TEST(Config, WithOtherBlocksIsSwitchedToOnlyWhenNothingIsHeld) {
+  Cluster c(3);
+  c.start();
+  for (std::uint32_t n : {1, 2, 3}) c.feed(n, to(8, false, 64));
+  c.run(milliseconds(300));
+  unsigned all = 0;
+  for (std::uint32_t n : {1, 2, 3}) {
+    for (const KernelWrite& write : c.writes(n)) {
+      EXPECT_TRUE(!write.config || write.owned.empty());
+    }
+    EXPECT_EQ(c.state(n).config.blocks, 64u);
+    all += c.owned(n);
+  }
+  EXPECT_EQ(all, 64u);
+}
+
+TEST(Config, RefusedByTheKernelIsGivenUpUntilAskedForAgain) {
+  Cluster c(3);
+  c.start();
+  for (std::uint32_t n : {1, 2}) c.feed(n, to(8, true));
+  c.kernels_work = false;
+  c.feed(3, to(8, true));
+  c.run(milliseconds(50));
+  c.kernels_work = true;
+  c.run(milliseconds(7000));
+  EXPECT_FALSE(c.state(3).next);
+  EXPECT_EQ(c.state(3).config.config_hash, 7u);
+}
+
+TEST(Config, OfDrainedHoldersGivesWayToOneThatServes) {
+  Cluster c(2);
+  c.state(2).config.config_hash = 9;
+  c.state(2).config.weight = 0;
+  c.start();
+  ASSERT_EQ(c.owned(1), kBlockCount);
+  c.feed(2, SetWeight{1});
+  c.run(milliseconds(300));
+  EXPECT_EQ(c.owned(2), 0u);
+  c.feed(1, SetEligible{false, "drained"});
+  c.run(milliseconds(300));
+  EXPECT_EQ(c.owned(1), 0u);
+  EXPECT_EQ(c.owned(2), kBlockCount);
+}
+
+TEST(Config, LeaseGrantedBeforeTheChangeIsNoLongerThanAnnounced) {
+  Cluster c(3);
+  c.start();
+  c.deaf = {1};  // hears no report of a beat sent under the new lease
+  for (std::uint32_t n : {1, 2, 3}) {
+    c.feed(n, Reconfigure{8, kBlockCount, kLease * 2, true});
+  }
+  const Nanos asked = c.now;
+  c.run(milliseconds(10));
+  ASSERT_TRUE(c.state(1).granted);
+  EXPECT_LE(c.state(1).granted->raw, asked + kLease);
+}
+
 TEST(Membership, MoreThanCpgsLimitIsRefusedByName) {
   Cluster c(1);
   c.start();

@@ -73,8 +73,9 @@ class RandomMessages {
     Hello hello;
     hello.group = sorted<ProcessId>(kMaxMembers, [&] { return process(); });
     hello.node_name = name();
-    hello.config_generation = next();
+    hello.config_next = next();
     hello.config_hash = next();
+    hello.next_keeps_blocks = flag();
     hello.weight = static_cast<std::uint16_t>(next());
     hello.eligible = flag();
     hello.synced = flag();

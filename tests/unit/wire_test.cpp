@@ -51,8 +51,9 @@ Message fixed_hello() {
   Hello hello;
   hello.group = {{.node = NodeId{1}, .pid = 4242}, {.node = NodeId{2}, .pid = 7}};
   hello.node_name = "n1";
-  hello.config_generation = 5;
+  hello.config_next = 5;
   hello.config_hash = 0xabcdef;
+  hello.next_keeps_blocks = true;
   hello.weight = 100;
   hello.eligible = true;
   hello.synced = false;
@@ -176,12 +177,12 @@ TEST(Wire, NothingIsLongerThan32KiB) {
 TEST(Wire, TheFormatOfVersion1IsFixed) {
   const std::pair<Message, std::string> golden[] = {
       {fixed_hello(),
-       "7361727501011234000000da0000000100001092010203040506070800000002000000000000001c0000"
-       "0003000200000001000010920000000200000007026e3100000000000000050000000000abcdef006401"
-       "000040800000000000040100100000000000000000000100000003000000070000000000000009000000"
-       "000ee6b280000000003b9aca000002000000030000000700000000000000080000000300000007000000"
-       "000000000902000000010000000700000000000000050000000200000007000000000000000600000001"
-       "00000003c54d7600"},
+       "7361727501011234000000db0000000100001092010203040506070800000002000000000000001c0000"
+       "0003000200000001000010920000000200000007026e310000000000abcdef0000000000000005010064"
+       "010000408000000000000401001000000000000000000001000000030000000700000000000000090000"
+       "00000ee6b280000000003b9aca0000020000000300000007000000000000000800000003000000070000"
+       "000000000009020000000100000007000000000000000500000002000000070000000000000006000000"
+       "01000000036bdd1dba"},
       {fixed_beat(),
        "73617275010212340000006a0000000100001092010203040506070800000002000000000000001c0000"
        "000300000000000000004d0000000051f4d5c0000000e8d4a5100002000000000000000b000000000000"
@@ -319,7 +320,7 @@ TEST(WireError, ListsLongerThanAllowed) {
   EXPECT_EQ(error_when(fixed(Leave{}), 44, kMaxMembers + 1, 1), DecodeError::kTooLong);
   EXPECT_EQ(error_when(fixed_hello(), kBodyAt, kMaxMembers + 1, 1), DecodeError::kTooLong);
   EXPECT_EQ(error_when(fixed_beat(), kBodyAt + 24, 255, 1), DecodeError::kTooLong);
-  const std::size_t departed_at = kBodyAt + 1 + 16 + 3 + 16 + 2 + 2 + 10 + 10;
+  const std::size_t departed_at = kBodyAt + 1 + 16 + 3 + 17 + 2 + 2 + 10 + 10;
   EXPECT_EQ(error_when(fixed_hello(), departed_at, kMaxDropped + 1, 2), DecodeError::kTooLong);
   EXPECT_EQ(error_when(fixed_hello(), departed_at + 2 + 24 + 8, 0xffff, 2), DecodeError::kTooLong);
 }
@@ -338,7 +339,7 @@ TEST(WireError, ListsThatDoNotAscend) {
   // The first process of the group, made equal to and larger than the second.
   EXPECT_EQ(error_when(fixed_hello(), kBodyAt + 1, (2ull << 32) + 7, 8), DecodeError::kUnsorted);
   EXPECT_EQ(error_when(fixed_hello(), kBodyAt + 1, 9ull << 32, 8), DecodeError::kUnsorted);
-  const std::size_t first_dropped_nonce = kBodyAt + 1 + 16 + 3 + 16 + 2 + 2 + 10 + 10 + 26 + 8 + 10;
+  const std::size_t first_dropped_nonce = kBodyAt + 1 + 16 + 3 + 17 + 2 + 2 + 10 + 10 + 26 + 8 + 10;
   EXPECT_EQ(error_when(fixed_hello(), first_dropped_nonce, 9, 8), DecodeError::kUnsorted);
   Message message = fixed(Leave{});
   message.excluded = {member(2, 21), member(3, 31)};
@@ -351,7 +352,7 @@ TEST(WireError, DurationsThatCannotBe) {
   EXPECT_EQ(error_when(fixed_beat(), kBodyAt + 8, longest + 1, 8), DecodeError::kBadDuration);
   EXPECT_EQ(error_when(fixed_beat(), kBodyAt + 8, ~0ull, 8), DecodeError::kBadDuration);
   EXPECT_EQ(error_when(fixed_beat(), kBodyAt + 16, 1ull << 63, 8), DecodeError::kBadDuration);
-  const std::size_t remaining_at = kBodyAt + 1 + 16 + 3 + 16 + 2 + 2 + 10 + 10 + 2 + 16;
+  const std::size_t remaining_at = kBodyAt + 1 + 16 + 3 + 17 + 2 + 2 + 10 + 10 + 2 + 16;
   EXPECT_EQ(error_when(fixed_hello(), remaining_at, ~0ull, 8), DecodeError::kBadDuration);
   EXPECT_EQ(error_when(fixed_hello(), remaining_at + 8, longest + 1, 8), DecodeError::kBadDuration);
 }
@@ -367,9 +368,11 @@ TEST(WireError, NamesThatCannotBe) {
 TEST(WireError, ValuesWithoutMeaning) {
   EXPECT_EQ(error_when(fixed(Round{}), kBodyAt, 0, 1), DecodeError::kBadValue);
   EXPECT_EQ(error_when(fixed(Round{}), kBodyAt, 6, 1), DecodeError::kBadValue);
-  const std::size_t eligible_at = kBodyAt + 1 + 16 + 3 + 16 + 2;
+  const std::size_t eligible_at = kBodyAt + 1 + 16 + 3 + 17 + 2;
   EXPECT_EQ(error_when(fixed_hello(), eligible_at, 2, 1), DecodeError::kBadValue);
   EXPECT_EQ(error_when(fixed_hello(), eligible_at + 1, 255, 1), DecodeError::kBadValue);
+  const std::size_t keeps_at = eligible_at - 2 - 1;
+  EXPECT_EQ(error_when(fixed_hello(), keeps_at, 2, 1), DecodeError::kBadValue);
 }
 
 TEST(WireError, BytesAfterTheEnd) {
