@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "agent/ctl_client.h"
+#include "agent/health.h"
 #include "agent/lock.h"
 #include "agent/text.h"
 
@@ -84,6 +85,24 @@ bool wait_for_end(const RunFiles& files) {
     std::this_thread::sleep_for(milliseconds(10));
   }
   return false;
+}
+
+// Looks for a while if time may heal what is found. Prints "OWNS/BLOCKS STATE" first.
+CtlResult judge_health(const CtlOptions& options, json status) {
+  constexpr std::chrono::seconds kPatience{2};
+  const auto deadline = Clock::now() + kPatience;
+  auto found = find_shortcoming(status);
+  while (found && found->may_settle && Clock::now() < deadline) {
+    std::this_thread::sleep_for(kPoll);
+    const auto now = status_of(options);
+    if (!now) return tl::unexpected(now.error());
+    status = *now;
+    found = find_shortcoming(status);
+  }
+  print(std::to_string(status.at("owns").get<unsigned>()) + "/" +
+        std::to_string(status.at("blocks").get<unsigned>()) + " " +
+        status.at("state").get<string>() + "\n");
+  return found ? fail(ExitCode::kDegraded, found->sentence) : CtlResult(ExitCode::kOk);
 }
 
 CtlResult end_with(const Answer& answer) {
@@ -221,12 +240,11 @@ CtlResult ctl_monitor(const CtlOptions& options) {
     return fail(ExitCode::kFailed,
                 answer.error().sentence + " (pid " + std::to_string(holder->pid) + ")");
   }
-  print(std::to_string(answer->at("owns").get<unsigned>()) + "/" +
-        std::to_string(answer->at("blocks").get<unsigned>()) + " " +
-        answer->at("state").get<string>() + "\n");
-  if (answer->at("problems").empty()) return ExitCode::kOk;
-  return fail(ExitCode::kFailed, "the kernel does not hold what it should: " +
-                                     answer->at("problems").front().get<string>());
+  if (!answer->at("problems").empty()) {
+    return fail(ExitCode::kFailed, "the kernel does not hold what it should: " +
+                                       answer->at("problems").front().get<string>());
+  }
+  return judge_health(options, *answer);
 }
 
 }  // namespace saru

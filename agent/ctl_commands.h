@@ -38,7 +38,7 @@ CtlResult ctl_weight(const CtlOptions& options);
 // Returns when the process has ended.
 CtlResult ctl_stop(const CtlOptions& options);
 // Prints "OWNS/BLOCKS STATE". 0: the kernel holds what it should; 1: it does not, or sarud hangs;
-// 7: sarud does not run.
+// 7: sarud does not run; 190: all that is well, but agent/health.h has something to say.
 CtlResult ctl_monitor(const CtlOptions& options);
 
 }  // namespace saru

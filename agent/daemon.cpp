@@ -186,7 +186,10 @@ void Daemon::on_notices() {
   }
   if (ending_ == Ending::kEnded) return;
   // The rules first: while they are gone, the address must not be reachable.
-  if (table) feed(KernelDisturbed{*table});
+  if (table) {
+    note_repair(*table);
+    feed(KernelDisturbed{*table});
+  }
   if (link) repair_link(*link);
 }
 
@@ -286,6 +289,7 @@ void Daemon::repair_link(const string& why) {
   if (now - link_repaired_ < kRepairEvery) return;  // the next renewal comes back to it
   link_repaired_ = now;
   write_log(LogLevel::kWarning, why + ": making the link anew");
+  note_repair(why);
   auto link =
       nft::Link::open(kernel_.table, options_.addresses, address_lifetime(state_.config.lease));
   if (!link) {
@@ -302,6 +306,8 @@ void Daemon::announce() {
     write_log(LogLevel::kWarning, "the neighbours were not told: " + announced.error().text);
   }
 }
+
+void Daemon::note_repair(const string& what) { around_.repair = {clocks_.now().raw, what}; }
 
 std::vector<string> Daemon::kernel_problems() {
   std::vector<string> problems;

@@ -92,6 +92,7 @@ class Daemon {
   // The kernel besides the table.
   void repair_link(const std::string& why);
   void announce();
+  void note_repair(const std::string& what);
   std::vector<std::string> kernel_problems();
 
   // Requests.

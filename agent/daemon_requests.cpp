@@ -102,6 +102,7 @@ json Daemon::on_verify() {
   const std::vector<string> found = problems;
   if (!problems.empty() && ending_ == Ending::kNo) {
     for (const string& problem : problems) write_log(LogLevel::kWarning, problem);
+    note_repair(problems.front());
     feed(KernelDisturbed{"saructl monitor found: " + problems.front()});
     repair_link(problems.front());
     problems = kernel_problems();

@@ -108,6 +108,11 @@ json describe_moving(const State& state) {
   return moving;
 }
 
+json describe_repair(const Surroundings& around, const Instant& now) {
+  if (!around.repair) return nullptr;
+  return {{"ms_ago", to_ms(now.raw - around.repair->when)}, {"what", around.repair->what}};
+}
+
 }  // namespace
 
 string state_word(const State& state, const Surroundings& around, const Instant& now) {
@@ -161,6 +166,7 @@ json describe(const State& state, const Options& options, const Surroundings& ar
           {"state", own_state},
           {"owns", is_open(state, now) ? state.kernel.held.size() : 0},
           {"held", state.kernel.held.to_ranges()},
+          {"restored", describe_repair(around, now)},
           {"view", describe_view(state, now)},
           {"members", describe_members(state, around, own_state)},
           {"owners", std::move(owners)},

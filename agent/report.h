@@ -21,11 +21,18 @@ struct LastTable {
   std::string reason;
 };
 
+// The last time that sarud mended the rules or the link in the kernel.
+struct Repair {
+  Nanos when{0};  // CLOCK_MONOTONIC_RAW
+  std::string what;
+};
+
 // What the core does not know.
 struct Surroundings {
   bool gate_stands = false;
   bool draining = false;
   LastTable table;
+  std::optional<Repair> repair;
   std::map<NodeId, std::string> names;
 };
 
@@ -37,6 +44,7 @@ struct Surroundings {
 // {"ok", "version", "id", "label", "node", "node_id", "pid", "addresses", "nic", "mac", "blocks",
 //  "selector", "delivery", "connections", "lease_ms", "lease_left_ms", "weight", "eligible",
 //  "draining", "gate", "quorate", "state", "owns", "held",
+//  "restored": null or {"ms_ago", "what"},
 //  "view": {"open", "ring", "round", "confirmed", "reason", "age_ms", "moved"},
 //  "members": [{"id", "node", "owns", "weight", "state"}],
 //  "owners": [node id or null, by block], "moving": [{"block", "from", "to"}]}

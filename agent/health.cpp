@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "agent/health.h"
+
+#include <chrono>
+
+namespace saru {
+namespace {
+
+using nlohmann::json;
+using std::string;
+
+// Long enough for a recurring monitor of the usual interval to see it.
+constexpr std::chrono::minutes kRememberRepairs{1};
+
+std::optional<Shortcoming> find_repair(const json& status) {
+  const json repair = status.value("restored", json());
+  if (!repair.is_object()) return std::nullopt;
+  const std::chrono::milliseconds ago(repair.at("ms_ago").get<std::int64_t>());
+  if (ago > kRememberRepairs) return std::nullopt;
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(ago).count();
+  return Shortcoming{"the kernel's rules or link had to be restored " + std::to_string(seconds) +
+                         " s ago: " + repair.at("what").get<string>(),
+                     false};
+}
+
+}  // namespace
+
+std::optional<Shortcoming> find_shortcoming(const json& status) {
+  const string state = status.at("state").get<string>();
+  // Asked for or seen by this node itself: no waiting will change it.
+  const bool told = status.at("draining").get<bool>() || !status.at("eligible").get<bool>();
+  if (told) return Shortcoming{"takes no blocks: " + state, false};
+  if (auto repair = find_repair(status)) return repair;
+  if (!status.at("quorate").get<bool>() || !status.at("view").at("confirmed").get<bool>()) {
+    return Shortcoming{"the nodes have not agreed on who owns what: " + state, true};
+  }
+  const bool wants_blocks = status.at("weight").get<unsigned>() > 0;
+  if (wants_blocks && status.at("owns").get<unsigned>() == 0) {
+    return Shortcoming{"serves nothing: " + state, true};
+  }
+  return std::nullopt;
+}
+
+}  // namespace saru

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// When the resource agent calls a node degraded.
+#include "agent/health.h"
+
+#include <gtest/gtest.h>
+
+namespace saru {
+namespace {
+
+using nlohmann::json;
+
+json well() {
+  return {{"state", "open"},     {"draining", false},
+          {"eligible", true},    {"quorate", true},
+          {"weight", 1},         {"owns", 171},
+          {"restored", nullptr}, {"view", {{"open", true}, {"confirmed", true}}}};
+}
+
+json but(json change) {
+  json status = well();
+  status.update(change);
+  return status;
+}
+
+TEST(Health, NodeThatServesIsWell) { EXPECT_FALSE(find_shortcoming(well())); }
+
+TEST(Health, NodeOfWeightZeroIsWell) {
+  EXPECT_FALSE(find_shortcoming(but({{"weight", 0}, {"owns", 0}, {"state", "idle: weight 0"}})));
+}
+
+TEST(Health, NodeWithoutCarrierIsDegradedAtOnce) {
+  const auto found = find_shortcoming(
+      but({{"eligible", false}, {"owns", 0}, {"state", "idle: carrier lost on eth0"}}));
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->sentence, "takes no blocks: idle: carrier lost on eth0");
+  EXPECT_FALSE(found->may_settle);
+}
+
+TEST(Health, DrainedNodeIsDegradedAtOnce) {
+  const auto found = find_shortcoming(but({{"draining", true}, {"state", "draining"}}));
+  ASSERT_TRUE(found);
+  EXPECT_FALSE(found->may_settle);
+}
+
+TEST(Health, RepairIsRememberedForAMinute) {
+  const auto repaired = [](int ms) {
+    return but({{"restored", {{"ms_ago", ms}, {"what", "process 7 (nft) deleted table x"}}}});
+  };
+  const auto found = find_shortcoming(repaired(59000));
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->sentence,
+            "the kernel's rules or link had to be restored 59 s ago: "
+            "process 7 (nft) deleted table x");
+  EXPECT_FALSE(find_shortcoming(repaired(60001)));
+}
+
+TEST(Health, WhatAStartShowsTooIsGivenTime) {
+  for (const json& status : {but({{"quorate", false}, {"owns", 0}, {"state", "closed: no quorum"}}),
+                             but({{"view", {{"open", true}, {"confirmed", false}}}}),
+                             but({{"owns", 0}, {"state", "closed: configured differently"}})}) {
+    const auto found = find_shortcoming(status);
+    ASSERT_TRUE(found) << status;
+    EXPECT_TRUE(found->may_settle) << status;
+    EXPECT_NE(found->sentence.find(status.at("state").get<std::string>()), std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace saru
