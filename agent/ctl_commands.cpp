@@ -28,7 +28,11 @@ constexpr milliseconds kAnswer{3000};
 constexpr milliseconds kSlowAnswer{8000};
 constexpr milliseconds kPoll{50};
 
-void print(const string& text) { std::fputs(text.c_str(), stdout); }
+// At once: what goes wrong afterwards is said on stderr, often into the same pipe.
+void print(const string& text) {
+  std::fputs(text.c_str(), stdout);
+  std::fflush(stdout);
+}
 
 tl::unexpected<Failure> fail(ExitCode code, const string& sentence) {
   return tl::unexpected(Failure{code, sentence});

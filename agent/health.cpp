@@ -27,9 +27,9 @@ std::optional<Shortcoming> find_repair(const json& status) {
 
 std::optional<Shortcoming> find_shortcoming(const json& status) {
   const string state = status.at("state").get<string>();
-  // Asked for or seen by this node itself: no waiting will change it.
-  const bool told = status.at("draining").get<bool>() || !status.at("eligible").get<bool>();
-  if (told) return Shortcoming{"takes no blocks: " + state, false};
+  if (status.at("draining").get<bool>()) return std::nullopt;
+  // Of which no waiting makes an end.
+  if (!status.at("eligible").get<bool>()) return Shortcoming{"takes no blocks: " + state, false};
   if (auto repair = find_repair(status)) return repair;
   if (!status.at("quorate").get<bool>() || !status.at("view").at("confirmed").get<bool>()) {
     return Shortcoming{"the nodes have not agreed on who owns what: " + state, true};

@@ -9,8 +9,8 @@
 
 namespace saru {
 
-// Of the description in agent/report.h. What is the administrator's plain will is no shortcoming:
-// a node of weight 0 owns nothing and is well.
+// Of the description in agent/report.h. What is the administrator's plain will is no shortcoming: a
+// node that was drained or has weight 0 owns nothing and is well.
 struct Shortcoming {
   std::string sentence;     // what is not as it should be
   bool may_settle = false;  // a start, a reload or a view change shows it too, for a moment

@@ -118,12 +118,12 @@ class Witness:
 class HttpLoad:
     """Fresh HTTP connections from the client, round all blocks, until stop()."""
 
-    def __init__(self, cluster, folder, rate=HTTP_RATE):
+    def __init__(self, cluster, folder, rate=HTTP_RATE, address=ADDRESS):
         self.log = f"{folder}/http.jsonl"
         self.output = f"{folder}/http.json"
         # A SYN is repeated after 1, 3, 7, 15 s: so much patience sees the end of a crash.
         self.timeout_s = 10 + 3 * cluster.detection_s()
-        argv = [program("saru-probe"), "http", "--address", ADDRESS, "--seconds", "7200",
+        argv = [program("saru-probe"), "http", "--address", address, "--seconds", "7200",
                 "--connections-per-second", str(rate), "--timeout", f"{self.timeout_s:.1f}",
                 "--log", self.log, "--expect", ",".join(cluster.nodes)]
         argv = real_time(argv)
