@@ -128,7 +128,8 @@ void Machine::renew() {
   for (const SentBeat& beat : s.sent) {
     if (beat.n != n) continue;
     if (beat.view != s.view.id && planted() != Plant::kReportAcrossViews) return;
-    const Instant deadline = beat.at + beat.lease;
+    const bool plant = planted() == Plant::kGrantByNewLease;
+    const Instant deadline = beat.at + (plant ? s.config.lease : beat.lease);
     if (has_passed(deadline, now)) return;
     if (!s.granted || deadline.raw > s.granted->raw) s.granted = deadline;
     // Who has reported a beat that we sent after the last Hello has seen all Hellos, too.

@@ -30,6 +30,7 @@ enum class Plant : std::uint8_t {
   kIgnoreDuplicates,      // a block in two Hellos is not closed by its claimants
   kHoldAmongStrangers,    // goes on holding among members that were quorate without us
   kSwitchHolding,         // changes what a block is while holding some
+  kGrantByNewLease,       // a beat grants the lease in force now, not the one it announced
   kSwitchAlone,           // changes to the next configuration before all want it
   // Of the adapters (the simulator's and, in the product, agent/daemon):
   kRelativeDeadline,  // the kernel's deadline counts from the write only

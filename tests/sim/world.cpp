@@ -28,6 +28,7 @@ const std::vector<std::pair<std::string, Plant>>& plant_names() {
       {"release-before-ack", Plant::kReleaseBeforeAck},
       {"relative-deadline", Plant::kRelativeDeadline},
       {"switch-holding", Plant::kSwitchHolding},
+      {"grant-by-new-lease", Plant::kGrantByNewLease},
   };
   return names;
 }
