@@ -146,7 +146,10 @@ CtlResult ctl_check(const CtlOptions& options) {
     const auto id = status->at("id").get<std::uint16_t>();
     const auto audit = ask(id, {{"command", "check"}}, kSlowAnswer);
     if (!audit) return tl::unexpected(audit.error());
-    const Answer answer = text_of_check(*audit);
+    Answer answer = text_of_check(*audit);
+    for (const json& warning : status->value("warnings", json::array())) {
+      answer.text += "WARNING: " + warning.get<string>() + "\n";
+    }
     // While blocks are handed over, one that nobody owns is no fault.
     const bool settled = audit->value("agreed", false) && status->at("moving").empty();
     if (answer.good || attempt == kTries || (settled && attempt > 1)) {

@@ -22,7 +22,6 @@ constexpr seconds kStopLimit{3};  // beyond the core's own limit of one lease
 constexpr milliseconds kFlushLimit{500};
 constexpr milliseconds kLeaveLimit{500};
 constexpr seconds kRenewEvery{1};
-constexpr seconds kRepairEvery{1};
 
 itimerspec after(Nanos delay) {
   delay = std::max(delay, Nanos(1));
@@ -170,6 +169,7 @@ void Daemon::on_notices() {
         break;
       case nft::Disturbance::kLink:
       case nft::Disturbance::kAddress:
+      case nft::Disturbance::kSettings:
         if (!link) link = notice.text;
         break;
       case nft::Disturbance::kOverrun:
@@ -198,7 +198,8 @@ void Daemon::on_renewal_due() {
   // A kernel that refuses our rules must not keep our address.
   if (!state_.kernel.failed) {
     const auto renewed = kernel_.link.renew(address_lifetime(state_.config.lease));
-    if (!renewed) repair_link(renewed.error().text);
+    // Most kernel settings change without a notice: look at them anyway.
+    repair_link(renewed ? "" : renewed.error().text);
   }
   renewal_.start(kRenewEvery);
 }
@@ -283,21 +284,7 @@ void Daemon::execute(const Log& action) { write_log(action.level, action.text); 
 
 void Daemon::repair_link(const string& why) {
   if (state_.kernel.failed) return;  // no gate, no address
-  const auto differences = kernel_.link.verify();
-  if (differences && differences->empty()) return;
-  const Nanos now = clocks_.now().raw;
-  if (now - link_repaired_ < kRepairEvery) return;  // the next renewal comes back to it
-  link_repaired_ = now;
-  write_log(LogLevel::kWarning, why + ": making the link anew");
-  note_repair(why);
-  auto link =
-      nft::Link::open(kernel_.table, options_.addresses, address_lifetime(state_.config.lease));
-  if (!link) {
-    write_log(LogLevel::kError, link.error().text);
-    return;
-  }
-  kernel_.link = std::move(*link);
-  announce();
+  look_at_link(why);
 }
 
 void Daemon::announce() {

@@ -91,6 +91,9 @@ class Daemon {
 
   // The kernel besides the table.
   void repair_link(const std::string& why);
+  void look_at_link(const std::string& why);
+  void remake_link(const std::string& why);
+  void tell_warnings(std::vector<std::string> now);
   void announce();
   void note_repair(const std::string& what);
   std::vector<std::string> kernel_problems();

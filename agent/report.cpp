@@ -164,6 +164,7 @@ json describe(const State& state, const Options& options, const Surroundings& ar
           {"gate", around.gate_stands},
           {"quorate", has_quorum(state)},
           {"state", own_state},
+          {"warnings", around.warnings},
           {"owns", is_open(state, now) ? state.kernel.held.size() : 0},
           {"held", state.kernel.held.to_ranges()},
           {"restored", describe_repair(around, now)},

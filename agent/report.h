@@ -34,6 +34,7 @@ struct Surroundings {
   LastTable table;
   std::optional<Repair> repair;
   std::map<NodeId, std::string> names;
+  std::vector<std::string> warnings;  // what is wrong with the link and sarud cannot put right
 };
 
 // "open", or why this node accepts nothing; for people.
@@ -46,7 +47,7 @@ struct Surroundings {
 //  "draining", "gate", "quorate", "state", "owns", "held",
 //  "restored": null or {"ms_ago", "what"},
 //  "view": {"open", "ring", "round", "confirmed", "reason", "age_ms", "moved"},
-//  "members": [{"id", "node", "owns", "weight", "state"}],
+//  "members": [{"id", "node", "owns", "weight", "state"}], "warnings": [sentence],
 //  "owners": [node id or null, by block], "moving": [{"block", "from", "to"}]}
 [[nodiscard]] nlohmann::json describe(const State& state, const Options& options,
                                       const Surroundings& around, const Instant& now);

@@ -106,6 +106,9 @@ string text_of_status(const json& status) {
     text += line("UNOWNED", std::to_string(nobodys) + " of " + std::to_string(blocks) +
                                 " blocks have no owner");
   }
+  for (const json& warning : status.value("warnings", json::array())) {
+    text += line("WARNING", warning.get<string>());
+  }
   if (!status.at("moving").empty()) {
     text += line("moving", std::to_string(status.at("moving").size()) +
                                " blocks to or from this node; saructl map shows which");

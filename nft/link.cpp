@@ -64,7 +64,6 @@ struct Link::Impl {
   unsigned nic = 0;
   unsigned link = 0;  // 0: not there
   Batch batch;
-  std::vector<Setting> settings;  // as open() left them
   std::vector<std::string> warnings;
 
   bool has_family(bool v4) const;
@@ -77,9 +76,11 @@ struct Link::Impl {
   Result<void> set_up();
   Result<void> renew(std::chrono::seconds lifetime);
   Result<void> take_away(const std::vector<ServiceAddress>& staying);
+  std::vector<Setting> settings() const;
   bool verify_link(std::vector<std::string>& words);
   void verify_addresses(std::vector<std::string>& words);
   void verify_settings(std::vector<std::string>& words) const;
+  Result<std::vector<std::string>> also_elsewhere();
 };
 
 bool Link::Impl::has_family(bool v4) const {
@@ -165,12 +166,17 @@ Result<void> Link::Impl::make(const LinkState& parent) {
   return {};
 }
 
+// Depends on those of all interfaces, which may change.
+std::vector<Setting> Link::Impl::settings() const {
+  std::vector<Setting> all = settings_of_link(config.link, has_family(true), has_family(false));
+  const auto nic_settings = settings_of_nic(config.nic, has_family(true));
+  all.insert(all.end(), nic_settings.begin(), nic_settings.end());
+  return all;
+}
+
 Result<void> Link::Impl::set_settings() {
   warnings.clear();
-  settings = settings_of_link(config.link, has_family(true), has_family(false));
-  const auto nic_settings = settings_of_nic(config.nic, has_family(true));
-  settings.insert(settings.end(), nic_settings.begin(), nic_settings.end());
-  for (const Setting& setting : settings) {
+  for (const Setting& setting : settings()) {
     const auto before = read_setting(setting);
     if (before == setting.value) continue;
     if (auto done = write_setting(setting); !done) return done;
@@ -180,8 +186,6 @@ Result<void> Link::Impl::set_settings() {
                          " must not answer for shared addresses");
     }
   }
-  const auto obstacles_here = obstacles(has_family(true));
-  warnings.insert(warnings.end(), obstacles_here.begin(), obstacles_here.end());
   return {};
 }
 
@@ -261,37 +265,50 @@ bool Link::Impl::verify_link(std::vector<std::string>& words) {
                     config.shared_mac.text());
   }
   if (!is.up) words.push_back(config.link + " is down");
+  if (below && *below && is.mtu != (*below)->mtu) {
+    words.push_back("the MTU of " + config.link + " is " + std::to_string(is.mtu) + " instead of " +
+                    std::to_string((*below)->mtu));
+  }
   return true;
 }
 
 void Link::Impl::verify_addresses(std::vector<std::string>& words) {
   const auto all = read_addresses(socket);
   if (!all) return words.push_back(all.error().error().text);
-  for (const ServiceAddress& ours : addresses) {
-    bool here = false;
-    for (const AddressState& there : *all) {
-      if (there.ip != ours.ip) continue;
-      if (there.link == link) {
-        here = true;
-        continue;
-      }
-      char name[IF_NAMESIZE] = "another";
-      if_indextoname(there.link, name);
-      words.push_back("address " + ours.ip.text() + " is also on " + name);
-    }
-    if (!here) words.push_back("address " + ours.ip.text() + " is not on " + config.link);
+  const auto given = addresses_of(addresses);
+  std::set<IpAddress> missing(given.begin(), given.end());
+  for (const AddressState& there : *all) {
+    if (there.link != link) continue;
+    if (there.prefix == there.ip.max_prefix() && missing.erase(there.ip) == 1) continue;
+    words.push_back("address " + there.ip.text() + "/" + std::to_string(there.prefix) + " is on " +
+                    config.link + ", which is for shared addresses alone");
+  }
+  for (const IpAddress& ip : missing) {
+    words.push_back("address " + ip.text() + " is not on " + config.link);
   }
 }
 
+Result<std::vector<std::string>> Link::Impl::also_elsewhere() {
+  std::vector<std::string> words;
+  const auto all = read_addresses(socket);
+  if (!all) return fail(all.error());
+  for (const AddressState& there : *all) {
+    if (there.link == link || !has(addresses, there.ip)) continue;
+    char name[IF_NAMESIZE] = "another";
+    if_indextoname(there.link, name);
+    words.push_back("address " + there.ip.text() + " is also on " + name +
+                    ": this node draws all its clients to itself; remove it there");
+  }
+  return words;
+}
+
 void Link::Impl::verify_settings(std::vector<std::string>& words) const {
-  for (const Setting& setting : settings) {
+  for (const Setting& setting : settings()) {
     const auto now = read_setting(setting);
     if (now == setting.value) continue;
     words.push_back(setting.name() + " is " + (now ? std::to_string(*now) : "gone") +
                     " instead of " + std::to_string(setting.value));
   }
-  const auto obstacles_here = obstacles(has_family(true));
-  words.insert(words.end(), obstacles_here.begin(), obstacles_here.end());
 }
 
 Link::Link(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -357,6 +374,28 @@ Result<std::vector<std::string>> Link::verify() {
   if (!impl_->verify_link(words)) return words;
   impl_->verify_addresses(words);
   impl_->verify_settings(words);
+  return words;
+}
+
+Result<Mended> Link::mend(std::chrono::seconds lifetime) {
+  auto mended = mend_link(impl_->socket, impl_->config, impl_->link, impl_->nic);
+  if (!mended || mended->lost) return mended;
+  if (auto done = mend_settings(impl_->settings(), *mended); !done) {
+    return tl::unexpected<Error>(done.error());
+  }
+  auto done = mend_addresses(impl_->socket, impl_->config, addresses_of(impl_->addresses),
+                             impl_->link, *mended);
+  if (done) done = impl_->renew(lifetime);
+  if (!done) return tl::unexpected<Error>(done.error());
+  return mended;
+}
+
+Result<std::vector<std::string>> Link::hindrances() {
+  auto words = impl_->also_elsewhere();
+  if (!words) return words;
+  const auto obstacles_here =
+      obstacles(impl_->config.nic, impl_->has_family(true), impl_->has_family(false));
+  words->insert(words->end(), obstacles_here.begin(), obstacles_here.end());
   return words;
 }
 

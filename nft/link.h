@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "nft/address.h"
+#include "nft/mend.h"
 #include "nft/result.h"
 #include "nft/table.h"
 
@@ -59,6 +60,14 @@ class Link {
 
   // How link, addresses and kernel settings differ from what they should be, in words.
   Result<std::vector<std::string>> verify();
+
+  // Puts back what others have changed, without an interruption where that is possible; the
+  // addresses live `lifetime` from now. When the macvlan itself is lost, nothing more is done.
+  Result<Mended> mend(std::chrono::seconds lifetime);
+
+  // What stands in the way of the service, but is the administrator's to change: settings for all
+  // interfaces, a shared address on another interface. One sentence each.
+  Result<std::vector<std::string>> hindrances();
 
   // Things that work, but that the administrator should know. Filled by open().
   const std::vector<std::string>& warnings() const;

@@ -57,6 +57,12 @@ std::vector<Setting> settings_of_link(const std::string& link, bool v4, bool v6)
     // Packets come in here and answers may leave elsewhere. The larger one of `all` and this
     // counts, and 2 (loose) is larger than 1 (strict), under which nothing would come in.
     all.push_back({"ipv4", link, "rp_filter", for_all("rp_filter") == 0 ? 0 : 2});
+    all.push_back({"ipv4", link, "arp_filter", 0});  // else no answer: the way back is over the NIC
+    // A medium of its own: with proxy_arp (often set for all interfaces) the macvlan would answer
+    // for the NIC's whole subnet, with the shared MAC. Not so from medium -1 (arp_fwd_proxy(),
+    // net/ipv4/arp.c).
+    all.push_back({"ipv4", link, "medium_id", -1});
+    all.push_back({"ipv4", link, "proxy_arp_pvlan", 0});
   }
   if (read_setting({"ipv6", link, "disable_ipv6", 0})) {
     all.push_back({"ipv6", link, "disable_ipv6", v6 ? 0 : 1});
@@ -82,17 +88,23 @@ std::vector<Setting> settings_of_nic(const std::string& nic, bool v4) {
   return all;
 }
 
-std::vector<std::string> obstacles(bool v4) {
+std::vector<std::string> obstacles(const std::string& nic, bool v4, bool v6) {
   std::vector<std::string> words;
-  if (!v4) return words;
-  if (for_all("arp_ignore") > 1) {
-    words.push_back("net.ipv4.conf.all.arp_ignore is " + std::to_string(for_all("arp_ignore")) +
-                    ": this node does not answer ARP for the shared addresses; set it to 0 or 1");
+  const auto say = [&words](const Setting& setting, const char* why) {
+    words.push_back(setting.name() + " is " + std::to_string(read_setting(setting).value_or(0)) +
+                    ": " + why + std::to_string(setting.value));
+  };
+  const Setting ignore{"ipv4", "all", "arp_ignore", 1};
+  const Setting filter{"ipv4", "all", "arp_filter", 0};
+  if (v4 && read_setting(ignore).value_or(0) > 1) {
+    say(ignore, "this node does not answer ARP for the shared addresses; set it to 0 or ");
   }
-  if (for_all("arp_filter") != 0) {
-    words.push_back(
-        "net.ipv4.conf.all.arp_filter is 1: this node may not answer ARP for the shared addresses; "
-        "set it to 0");
+  if (v4 && read_setting(filter).value_or(0) != 0) {
+    say(filter, "this node may not answer ARP for the shared addresses; set it to ");
+  }
+  const Setting disabled{"ipv6", nic, "disable_ipv6", 0};
+  if (v6 && read_setting(disabled).value_or(1) != 0) {
+    say(disabled, "answers to IPv6 clients have no way out over this interface; set it to ");
   }
   return words;
 }

@@ -30,7 +30,8 @@ Result<void> write_setting(const Setting& setting);
 std::vector<Setting> settings_of_link(const std::string& link, bool v4, bool v6);
 std::vector<Setting> settings_of_nic(const std::string& nic, bool v4);
 
-// Settings for all interfaces that stand in the way, as sentences.
-std::vector<std::string> obstacles(bool v4);
+// What the administrator has set for all interfaces, or for the NIC, and stands in the way: one
+// sentence each. That is not ours to change.
+std::vector<std::string> obstacles(const std::string& nic, bool v4, bool v6);
 
 }  // namespace saru::nft

@@ -8,6 +8,7 @@
 
 // After libc's headers, to which they give way.
 #include <linux/if.h>
+#include <linux/netconf.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
@@ -39,6 +40,13 @@ int decode_generation(const nlattr* attribute, void* into) {
     generation.pid = ntohl(mnl_attr_get_u32(attribute));
   } else if (mnl_attr_get_type(attribute) == NFTA_GEN_PROC_NAME) {
     generation.process = mnl_attr_get_str(attribute);
+  }
+  return MNL_CB_OK;
+}
+
+int decode_settings_index(const nlattr* attribute, void* into) {
+  if (mnl_attr_get_type(attribute) == NETCONFA_IFINDEX) {
+    *static_cast<std::optional<int>*>(into) = static_cast<int>(mnl_attr_get_u32(attribute));
   }
   return MNL_CB_OK;
 }
@@ -88,6 +96,7 @@ struct Watch::Impl {
   void link_message(const nlmsghdr* message, std::vector<Notice>& notices);
   void nic_message(const LinkState& state, bool gone, std::vector<Notice>& notices);
   void address_message(const nlmsghdr* message, std::vector<Notice>& notices);
+  void settings_message(const nlmsghdr* message, std::vector<Notice>& notices);
 };
 
 Result<void> Watch::Impl::look() {
@@ -128,6 +137,8 @@ void Watch::Impl::read_from(NetlinkSocket& socket, std::vector<Notice>& notices)
         link_message(m, notices);
       } else if (m->nlmsg_type == RTM_NEWADDR || m->nlmsg_type == RTM_DELADDR) {
         address_message(m, notices);
+      } else if (m->nlmsg_type == RTM_NEWNETCONF) {
+        settings_message(m, notices);
       }
     }
   }
@@ -211,15 +222,37 @@ void Watch::Impl::address_message(const nlmsghdr* message, std::vector<Notice>& 
   const auto state = decode_address(message);
   if (!state) return;
   const auto& ours = config.addresses;
-  if (std::find(ours.begin(), ours.end(), state->ip) == ours.end()) return;
   const bool gone = message->nlmsg_type == RTM_DELADDR;
-  if (gone && state->link == link) {
+  if (std::find(ours.begin(), ours.end(), state->ip) == ours.end()) {
+    if (gone || link == 0 || state->link != link) return;
     notices.push_back(
-        {Disturbance::kAddress, "address " + state->ip.text() + " is gone from " + config.link});
-  } else if (!gone && state->link != link && link != 0) {
-    notices.push_back({Disturbance::kAddress,
-                       "address " + state->ip.text() + " was put on another interface too"});
+        {Disturbance::kAddress, "address " + state->ip.text() + " was put on " + config.link});
+    return;
   }
+  const std::string what = "address " + state->ip.text();
+  if (link == 0) return;
+  if (gone && state->link == link) {
+    notices.push_back({Disturbance::kAddress, what + " is gone from " + config.link});
+  } else if (gone) {
+    notices.push_back({Disturbance::kAddress, what + " is gone from another interface"});
+  } else if (state->link != link) {
+    notices.push_back({Disturbance::kAddress, what + " was put on another interface too"});
+  }
+}
+
+// What the kernel tells of: rp_filter, forwarding, proxy_arp and a few more.
+void Watch::Impl::settings_message(const nlmsghdr* message, std::vector<Notice>& notices) {
+  std::optional<int> index;
+  mnl_attr_parse(message, sizeof(netconfmsg), decode_settings_index, &index);
+  if (!index || link == 0) return;
+  const bool ours = *index == static_cast<int>(link);
+  const bool below = *index == static_cast<int>(nic);
+  if (!ours && !below && *index != NETCONFA_IFINDEX_ALL) return;
+  notices.push_back({Disturbance::kSettings, "kernel settings of " +
+                                                 (ours    ? config.link
+                                                  : below ? config.nic
+                                                          : std::string("all interfaces")) +
+                                                 " were changed"});
 }
 
 Watch::Watch(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -239,7 +272,8 @@ Result<Watch> Watch::open(const Table& table) {
   if (auto done = impl->tables.join_group(NFNLGRP_NFTABLES); !done) {
     return tl::unexpected<Error>(done.error());
   }
-  for (const unsigned group : {RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR}) {
+  for (const unsigned group : {RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR,
+                               RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF}) {
     if (auto done = impl->routes.join_group(group); !done)
       return tl::unexpected<Error>(done.error());
   }

@@ -15,7 +15,8 @@ namespace saru::nft {
 enum class Disturbance : std::uint8_t {
   kTable,        // somebody else changed one of our tables
   kLink,         // the macvlan is gone, down or changed
-  kAddress,      // one of our addresses is gone
+  kAddress,      // one of our addresses is gone or elsewhere too, or a foreign one is on our link
+  kSettings,     // a kernel setting of our link, the NIC or all interfaces; most are not told
   kCarrierLost,  // the NIC's
   kCarrierBack,
   kOverrun,  // notifications were lost: anything may have happened

@@ -154,7 +154,7 @@ json Driver::reconfigure(std::istream& words) {
 }
 
 json Driver::wait_for_news(int timeout_ms) {
-  static constexpr const char* kNames[] = {"table",        "link",         "address",
+  static constexpr const char* kNames[] = {"table",        "link",         "address", "settings",
                                            "carrier lost", "carrier back", "overrun"};
   json news = json::array();
   pollfd poller{watch->fd(), POLLIN, 0};
@@ -189,6 +189,12 @@ json Driver::obey(const std::string& command, std::istream& words) {
     return answer_of(link->renew(std::chrono::seconds(number)));
   if (command == "announce") return answer_of(link->announce());
   if (command == "verify-link") return answer_of(link->verify());
+  if (command == "hindrances") return answer_of(link->hindrances());
+  if (command == "mend" && words >> number) {
+    const auto mended = link->mend(std::chrono::seconds(number));
+    if (!mended) return error_of(mended.error());
+    return {{"done", mended->done}, {"lost", mended->lost}};
+  }
   if (command == "carrier") return answer_of(link->carrier());
   if (command == "remove-link") return answer_of(link->remove());
   if (command == "watch") {

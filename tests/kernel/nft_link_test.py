@@ -218,9 +218,9 @@ def strict(net, tap):
     net.server(node, socket.SOCK_STREAM, V4)
     tap.check(net.tcp_answers("10.9.0.100", 5000, V4), "works with rp_filter=1 for all interfaces")
     node.sysctl("net.ipv4.conf.all.arp_ignore", 8)
-    words = driver.must("verify-link")["value"]
+    words = driver.must("hindrances")["value"]
     tap.check(any("set it to 0 or 1" in one for one in words),
-              "verify() names what stops ARP answers", words)
+              "hindrances() names what stops ARP answers", words)
 
 
 def disturbed(net, tap):
@@ -231,7 +231,7 @@ def disturbed(net, tap):
     def deed(command, what, words_wanted, verified=None):
         node.exec(*command.split())
         news = driver.must("news 3000")["news"]
-        words = driver.must("verify-link")["value"]
+        words = driver.must("verify-link")["value"] + driver.must("hindrances")["value"]
         tap.check(any(one["what"] == what and words_wanted in one["text"] for one in news) and
                   any((verified or words_wanted) in one for one in words), command,
                   f"{news}\n{words}")
