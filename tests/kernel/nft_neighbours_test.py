@@ -156,7 +156,7 @@ def lost(net, tap):
 
 
 def proxy_arp(net, tap):
-    """With proxy_arp and forwarding for all interfaces the macvlan answers for nothing but its own"""
+    """With proxy_arp and forwarding for all interfaces the macvlan answers for its own alone"""
     node, _, _ = open_node(net)
     node.sysctl("net.ipv4.ip_forward", 1)
     node.sysctl("net.ipv4.conf.all.proxy_arp", 1)
@@ -274,7 +274,7 @@ def iptables(net, tap):
             tap.check(got == [b"ours", None] and not words, f"iptables-{kind}: {step}",
                       f"{got} {words}")
         saved = node.exec(f"iptables-{kind}-save", check=False)
-        tap.check("saru" not in saved, f"iptables-{kind}-save does not carry our rules along", saved)
+        tap.check("saru" not in saved, f"iptables-{kind}-save does not save our rules", saved)
 
 
 def bridge(net, tap):
