@@ -50,6 +50,7 @@ tl::expected<std::optional<TableState>, Refusal> read_table_state(NetlinkSocket&
 struct Element {
   Bytes key;
   std::uint64_t left_ms = 0;  // of a timed element
+  std::uint64_t packets = 0;  // of one that counts
 };
 tl::expected<std::vector<Element>, Refusal> read_elements(NetlinkSocket& socket,
                                                           std::uint32_t family,

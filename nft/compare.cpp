@@ -50,7 +50,7 @@ void say_elements(Words& words, const std::string& where, const std::vector<Byte
 void compare_sets(Words& words, const std::string& table, const Set& planned, const Set& found) {
   const std::string where = table + ": set " + planned.name + ": ";
   if (planned.key_length != found.key_length || planned.flags != found.flags ||
-      planned.size != found.size) {
+      planned.size != found.size || planned.counts != found.counts) {
     words.push_back(where + "is of another type");
     return;
   }

@@ -84,8 +84,9 @@ Maybe decode_payload(const nftnl_expr* e) {
       return std::nullopt;
     return StorePayload{base, offset, length};
   }
-  if (nftnl_expr_get_u32(e, NFTNL_EXPR_PAYLOAD_DREG) != NFT_REG_1) return std::nullopt;
-  return LoadPayload{base, offset, length};
+  const std::uint32_t reg = nftnl_expr_get_u32(e, NFTNL_EXPR_PAYLOAD_DREG);
+  const std::uint32_t word = reg >= NFT_REG32_00 ? reg - NFT_REG32_00 : (reg - NFT_REG_1) * 4;
+  return LoadPayload{base, offset, length, word};
 }
 
 Maybe decode_bitwise(const nftnl_expr* e) {
@@ -95,13 +96,24 @@ Maybe decode_bitwise(const nftnl_expr* e) {
   return Mask{data_of(e, NFTNL_EXPR_BITWISE_MASK)};
 }
 
+Maybe decode_hash(const nftnl_expr* e) {
+  const bool ours = nftnl_expr_get_u32(e, NFTNL_EXPR_HASH_SREG) == NFT_REG_1 &&
+                    nftnl_expr_get_u32(e, NFTNL_EXPR_HASH_DREG) == NFT_REG_1 &&
+                    nftnl_expr_get_u32(e, NFTNL_EXPR_HASH_TYPE) == NFT_HASH_JENKINS &&
+                    nftnl_expr_get_u32(e, NFTNL_EXPR_HASH_MODULUS) == SARU_SELECTOR_VALUES &&
+                    nftnl_expr_get_u32(e, NFTNL_EXPR_HASH_OFFSET) == 0;
+  if (!ours) return std::nullopt;
+  return Hash{nftnl_expr_get_u32(e, NFTNL_EXPR_HASH_LEN),
+              nftnl_expr_get_u32(e, NFTNL_EXPR_HASH_SEED)};
+}
+
 Maybe decode_byteorder(const nftnl_expr* e) {
+  const std::uint32_t size = nftnl_expr_get_u32(e, NFTNL_EXPR_BYTEORDER_SIZE);
   const bool ours = nftnl_expr_get_u32(e, NFTNL_EXPR_BYTEORDER_SREG) == NFT_REG_1 &&
                     nftnl_expr_get_u32(e, NFTNL_EXPR_BYTEORDER_DREG) == NFT_REG_1 &&
                     nftnl_expr_get_u32(e, NFTNL_EXPR_BYTEORDER_OP) == NFT_BYTEORDER_HTON &&
-                    nftnl_expr_get_u32(e, NFTNL_EXPR_BYTEORDER_LEN) == 8 &&
-                    nftnl_expr_get_u32(e, NFTNL_EXPR_BYTEORDER_SIZE) == 8;
-  return ours ? Maybe(ToBigEndian{}) : std::nullopt;
+                    nftnl_expr_get_u32(e, NFTNL_EXPR_BYTEORDER_LEN) == size;
+  return ours ? Maybe(ToBigEndian{size}) : std::nullopt;
 }
 
 Maybe decode_cmp(const nftnl_expr* e) {
@@ -144,6 +156,7 @@ Expression decode_expression(const nftnl_expr* e) {
   } kDecoders[] = {{"meta", decode_meta},
                    {"payload", decode_payload},
                    {"bitwise", decode_bitwise},
+                   {"hash", decode_hash},
                    {"byteorder", decode_byteorder},
                    {"cmp", decode_cmp},
                    {"lookup", decode_lookup},
@@ -202,13 +215,29 @@ Set decode_set(const nftnl_set* s) {
   set.key_length = number(NFTNL_SET_KEY_LEN);
   set.flags = number(NFTNL_SET_FLAGS);
   set.size = number(NFTNL_SET_DESC_SIZE);
+  set.counts = nftnl_set_is_set(s, NFTNL_SET_EXPR);
   return set;
+}
+
+int decode_counter(const nlattr* part, void* into) {
+  if (mnl_attr_get_type(part) == NFTA_COUNTER_PACKETS) {
+    *static_cast<std::uint64_t*>(into) = be64toh(mnl_attr_get_u64(part));
+  }
+  return MNL_CB_OK;
+}
+
+// The expression of an element: a counter in all of ours.
+int decode_element_expression(const nlattr* part, void* into) {
+  if (mnl_attr_get_type(part) == NFTA_EXPR_DATA) mnl_attr_parse_nested(part, decode_counter, into);
+  return MNL_CB_OK;
 }
 
 int decode_element_part(const nlattr* part, void* into) {
   auto& element = *static_cast<Element*>(into);
   if (mnl_attr_get_type(part) == NFTA_SET_ELEM_EXPIRATION) {
     element.left_ms = be64toh(mnl_attr_get_u64(part));
+  } else if (mnl_attr_get_type(part) == NFTA_SET_ELEM_EXPR) {
+    mnl_attr_parse_nested(part, decode_element_expression, &element.packets);
   } else if (mnl_attr_get_type(part) == NFTA_SET_ELEM_KEY) {
     const auto* value = static_cast<const nlattr*>(mnl_attr_get_payload(part));
     const auto* bytes = static_cast<const std::uint8_t*>(mnl_attr_get_payload(value));

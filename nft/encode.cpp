@@ -28,6 +28,13 @@ constexpr std::size_t kElementBytesPerMessage = 60000;
 // How nft writes the byte order of a set's key into the set's user data.
 constexpr std::uint32_t kHostOrder = 1;
 constexpr std::uint32_t kBigEndian = 2;
+// reciprocal_scale() by this leaves the high 16 bits.
+constexpr std::uint32_t kHashModulus = SARU_SELECTOR_VALUES;
+
+// Four words make one of the old registers, by whose numbers the kernel names them.
+std::uint32_t register_of_word(std::uint32_t word) {
+  return word % 4 == 0 ? NFT_REG_1 + word / 4 : NFT_REG32_00 + word;
+}
 
 nlmsghdr* request(Batch& batch, std::uint16_t type, std::uint16_t flags, std::uint32_t family,
                   std::string doing) {
@@ -95,7 +102,7 @@ struct Encode {
     set(e, NFTNL_EXPR_PAYLOAD_BASE, load.base);
     set(e, NFTNL_EXPR_PAYLOAD_OFFSET, load.offset);
     set(e, NFTNL_EXPR_PAYLOAD_LEN, load.length);
-    set(e, NFTNL_EXPR_PAYLOAD_DREG, NFT_REG_1);
+    set(e, NFTNL_EXPR_PAYLOAD_DREG, register_of_word(load.word));
   }
   void operator()(const StorePayload& store) const {
     nftnl_expr* e = make("payload");
@@ -115,13 +122,23 @@ struct Encode {
     nftnl_expr_set(e, NFTNL_EXPR_BITWISE_MASK, mask.mask.data(), size32(mask.mask));
     nftnl_expr_set(e, NFTNL_EXPR_BITWISE_XOR, zero.data(), size32(zero));
   }
-  void operator()(const ToBigEndian&) const {
+  void operator()(const Hash& hash) const {
+    nftnl_expr* e = make("hash");
+    set(e, NFTNL_EXPR_HASH_SREG, NFT_REG_1);
+    set(e, NFTNL_EXPR_HASH_DREG, NFT_REG_1);
+    set(e, NFTNL_EXPR_HASH_TYPE, NFT_HASH_JENKINS);
+    set(e, NFTNL_EXPR_HASH_LEN, hash.length);
+    set(e, NFTNL_EXPR_HASH_SEED, hash.seed);
+    set(e, NFTNL_EXPR_HASH_MODULUS, kHashModulus);
+    set(e, NFTNL_EXPR_HASH_OFFSET, 0);
+  }
+  void operator()(const ToBigEndian& order) const {
     nftnl_expr* e = make("byteorder");
     set(e, NFTNL_EXPR_BYTEORDER_SREG, NFT_REG_1);
     set(e, NFTNL_EXPR_BYTEORDER_DREG, NFT_REG_1);
     set(e, NFTNL_EXPR_BYTEORDER_OP, NFT_BYTEORDER_HTON);
-    set(e, NFTNL_EXPR_BYTEORDER_LEN, 8);
-    set(e, NFTNL_EXPR_BYTEORDER_SIZE, 8);
+    set(e, NFTNL_EXPR_BYTEORDER_LEN, order.size);
+    set(e, NFTNL_EXPR_BYTEORDER_SIZE, order.size);
   }
   void operator()(const Compare& compare) const {
     nftnl_expr* e = make("cmp");
@@ -180,14 +197,27 @@ void put_set(Batch& batch, const TablePlan& table, const Set& set, std::uint32_t
   nftnl_set_set_u32(s, NFTNL_SET_KEY_TYPE, set.key_type);
   nftnl_set_set_u32(s, NFTNL_SET_KEY_LEN, set.key_length);
   if (set.size != 0) nftnl_set_set_u32(s, NFTNL_SET_DESC_SIZE, set.size);
+  if (set.counts) nftnl_set_add_expr(s, nftnl_expr_alloc("counter"));
   const Bytes data = set_data(set);
   nftnl_set_set_data(s, NFTNL_SET_USERDATA, data.data(), size32(data));
   nftnl_set_nlmsg_build_payload(
       request(batch, NFT_MSG_NEWSET, NLM_F_CREATE, table.family, "add set " + set.name), s);
 }
 
+void put_count(nlmsghdr* message, std::uint64_t packets) {
+  nlattr* expression = mnl_attr_nest_start(message, NFTA_SET_ELEM_EXPR);
+  mnl_attr_put_strz(message, NFTA_EXPR_NAME, "counter");
+  nlattr* data = mnl_attr_nest_start(message, NFTA_EXPR_DATA);
+  mnl_attr_put_u64(message, NFTA_COUNTER_PACKETS, htobe64(packets));
+  mnl_attr_put_u64(message, NFTA_COUNTER_BYTES, 0);
+  mnl_attr_nest_end(message, data);
+  mnl_attr_nest_end(message, expression);
+}
+
+// `counted`: by key, or empty.
 void put_element_messages(Batch& batch, const TablePlan& table, const std::string& set, bool add,
-                          const std::vector<Bytes>& keys, std::uint64_t timeout_ms) {
+                          const std::vector<Bytes>& keys, std::uint64_t timeout_ms,
+                          const std::vector<std::uint64_t>& counted = {}) {
   for (std::size_t i = 0; i < keys.size();) {
     nlmsghdr* message =
         request(batch, add ? NFT_MSG_NEWSETELEM : NFT_MSG_DELSETELEM, add ? NLM_F_CREATE : 0,
@@ -202,6 +232,7 @@ void put_element_messages(Batch& batch, const TablePlan& table, const std::strin
       mnl_attr_put(message, NFTA_DATA_VALUE, keys[i].size(), keys[i].data());
       mnl_attr_nest_end(message, key);
       if (timeout_ms != 0) mnl_attr_put_u64(message, NFTA_SET_ELEM_TIMEOUT, htobe64(timeout_ms));
+      if (i < counted.size()) put_count(message, counted[i]);
       mnl_attr_nest_end(message, element);
     }
     mnl_attr_nest_end(message, list);
@@ -297,7 +328,7 @@ void put_table_contents(Batch& batch, const TablePlan& table) {
   std::uint32_t id = 0;
   for (const Set& set : table.sets) {
     put_set(batch, table, set, ++id);
-    put_elements(batch, table, set.name, set.elements, set.timeout_ms);
+    put_element_messages(batch, table, set.name, true, set.elements, set.timeout_ms, set.counted);
   }
   // All chains first: rules name other chains.
   for (const Chain& chain : table.chains) put_chain(batch, table, chain);

@@ -41,7 +41,7 @@ inline tl::unexpected<Error> fail(const Refusal& refusal) {
 class Batch {
  public:
   // Room for a transaction about all blocks, or for a few requests.
-  static constexpr std::size_t kTransaction = std::size_t{1} << 20;
+  static constexpr std::size_t kTransaction = std::size_t{1} << 21;
   static constexpr std::size_t kFewRequests = std::size_t{1} << 16;
   explicit Batch(std::size_t size = kFewRequests) : buffer_(size) {}
 

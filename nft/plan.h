@@ -14,6 +14,7 @@
 #include "agent/core/block_set.h"
 #include "nft/address.h"
 #include "nft/rule.h"
+#include "nft/selector.h"
 
 namespace saru::nft {
 
@@ -21,6 +22,7 @@ struct TableConfig {
   std::uint16_t id = 0;
   std::vector<IpAddress> addresses;
   unsigned blocks = kDefaultBlocks;
+  Selection selection;    // what the block of a packet is computed from
   std::string node_name;  // for the comments only
   MacAddress shared_mac;
   MacAddress own_mac;  // of the NIC
@@ -46,6 +48,9 @@ struct Lease {
 struct Contents {
   BlockSet owned;
   std::optional<Lease> lease;
+  // New connections by block, as the counters begin: for a table that replaces another one. Empty:
+  // from zero.
+  std::vector<std::uint64_t> loads = {};
   bool operator==(const Contents&) const = default;
 };
 
@@ -79,7 +84,7 @@ struct Difference {
 };
 Difference difference(const BlockSet& from, const BlockSet& to);
 
-// A block as `owned` is keyed: the lowest selector value of the block, big endian.
+// A block as `owned` and `load` are keyed: the lowest selector value of the block, big endian.
 std::vector<std::uint8_t> block_key(BlockId block, unsigned blocks);
 // nullopt when the key is no block's.
 std::optional<BlockId> key_block(std::span<const std::uint8_t> key, unsigned blocks);

@@ -2,7 +2,8 @@
 // Tables, sets, chains and rules as values that can be compared. Pure.
 //
 // An expression is one instruction of the kernel's nf_tables machine; all of ours work in
-// register 1. Constants are those of <linux/netfilter/nf_tables.h>.
+// register 1 (16 bytes), or from there on in words of 4 bytes. Constants are those of
+// <linux/netfilter/nf_tables.h>.
 #pragma once
 
 #include <cstdint>
@@ -19,10 +20,11 @@ struct LoadMeta {  // meta KEY => reg 1
   std::uint32_t key = 0;
   bool operator==(const LoadMeta&) const = default;
 };
-struct LoadPayload {  // LEN bytes of a header => reg 1
+struct LoadPayload {  // LEN bytes of a header => reg 1, or this many words behind its start
   std::uint32_t base = 0;
   std::uint32_t offset = 0;
   std::uint32_t length = 0;
+  std::uint32_t word = 0;
   bool operator==(const LoadPayload&) const = default;
 };
 struct StorePayload {  // reg 1 => LEN bytes of a header, no checksum
@@ -35,7 +37,13 @@ struct Mask {  // reg 1 &= mask
   Bytes mask;
   bool operator==(const Mask&) const = default;
 };
-struct ToBigEndian {  // reg 1, 8 bytes
+struct Hash {  // reg 1 = the high 16 bits of the jhash of its first LEN bytes, in host order
+  std::uint32_t length = 0;
+  std::uint32_t seed = 0;
+  bool operator==(const Hash&) const = default;
+};
+struct ToBigEndian {  // reg 1, 2 or 8 bytes
+  std::uint32_t size = 8;
   bool operator==(const ToBigEndian&) const = default;
 };
 struct Compare {  // goes on only if reg 1 OP value
@@ -60,16 +68,17 @@ struct TproxyToPort {  // never executed: its presence switches defragmentation 
   bool operator==(const TproxyToPort&) const = default;
 };
 struct Verdict {
-  std::int32_t code = 0;  // NF_ACCEPT, NF_DROP, NFT_GOTO
-  std::string chain;      // for NFT_GOTO
+  std::int32_t code = 0;  // NF_ACCEPT, NF_DROP, NFT_GOTO, NFT_JUMP
+  std::string chain;      // for NFT_GOTO and NFT_JUMP
   bool operator==(const Verdict&) const = default;
 };
 struct Foreign {  // nothing of ours; appears only in what was read
   std::string name;
   bool operator==(const Foreign&) const = default;
 };
-using Expression = std::variant<LoadMeta, LoadPayload, StorePayload, Mask, ToBigEndian, Compare,
-                                Lookup, Count, LoadConstant, TproxyToPort, Verdict, Foreign>;
+using Expression =
+    std::variant<LoadMeta, LoadPayload, StorePayload, Mask, Hash, ToBigEndian, Compare, Lookup,
+                 Count, LoadConstant, TproxyToPort, Verdict, Foreign>;
 
 struct Rule {
   std::string comment;
@@ -101,9 +110,12 @@ struct Set {
   std::uint32_t key_length = 0;
   bool host_order = false;  // how nft prints the key
   std::uint32_t flags = 0;
-  std::uint32_t size = 0;        // most elements; 0: no limit
-  std::vector<Bytes> elements;   // sorted
-  std::uint64_t timeout_ms = 0;  // of every element; 0: none. Not compared
+  std::uint32_t size = 0;            // most elements; 0: no limit
+  std::vector<Bytes> elements = {};  // sorted
+  std::uint64_t timeout_ms = 0;      // of every element; 0: none. Not compared
+  bool counts = false;               // every element counts the packets that are looked up
+  // What the elements have counted, as they are made; empty: nothing yet. Not compared.
+  std::vector<std::uint64_t> counted = {};
 };
 
 struct TablePlan {

@@ -79,6 +79,7 @@ struct Table::Impl {
   bool link_guarded = false;
   Contents written;               // what the last transaction wrote
   std::optional<BlockSet> known;  // what `owned` held when last read; nullopt: not sure
+  std::optional<std::vector<std::uint64_t>> counted;  // loads when last read; nullopt: none yet
 
   Contents contents_for(const BlockSet& owned, const std::optional<Instant>& deadline) const;
   Plan plan_for(const Contents& contents) const;
@@ -92,6 +93,7 @@ struct Table::Impl {
   void put_changes(const std::string& table_name, const Contents& contents);
   Result<Held> write(const BlockSet& owned, const std::optional<Instant>& deadline, bool anew);
   Result<Held> read();
+  Result<std::vector<std::uint64_t>> read_loads();
   Result<void> compare_table(const TablePlan& planned, std::uint32_t flags,
                              std::vector<std::string>& words);
 };
@@ -242,9 +244,12 @@ Result<Held> Table::Impl::write(const BlockSet& owned, const std::optional<Insta
         return tl::unexpected<Error>(deletions.error());
       }
     }
-    const Contents contents = contents_for(owned, deadline);
+    // What somebody has deleted goes on from what was last read.
+    if (anew && counted) (void)read_loads();
+    Contents contents = contents_for(owned, deadline);
     std::optional<Refusal> refusal;
     if (anew) {
+      contents.loads = counted.value_or(std::vector<std::uint64_t>());
       refusal = build_once(contents);
     } else {
       for (const std::string& name : table_names()) put_changes(name, contents);
@@ -289,6 +294,23 @@ Result<Held> Table::Impl::read() {
   return held;
 }
 
+// Where there are twins, both have counted what was accepted; one of them perhaps more.
+Result<std::vector<std::uint64_t>> Table::Impl::read_loads() {
+  std::vector<std::uint64_t> loads(config.blocks, UINT64_MAX);
+  for (const std::string& name : table_names()) {
+    const auto elements = read_elements(socket, NFPROTO_INET, name, "load");
+    if (!elements) return tl::unexpected<Error>(explain(elements.error()));
+    std::vector<std::uint64_t> here(config.blocks, 0);
+    for (const Element& element : *elements) {
+      const auto block = key_block(element.key, config.blocks);
+      if (block) here[block->value] = element.packets;
+    }
+    for (unsigned b = 0; b < config.blocks; ++b) loads[b] = std::min(loads[b], here[b]);
+  }
+  counted = loads;
+  return loads;
+}
+
 Result<void> Table::Impl::compare_table(const TablePlan& planned, std::uint32_t flags,
                                         std::vector<std::string>& words) {
   const std::string name = full_name(planned.family, planned.name);
@@ -331,6 +353,7 @@ Result<Table> Table::open(TableConfig config, TableOptions options) {
   auto impl = std::make_unique<Impl>(std::move(config), std::move(options), std::move(*socket));
   auto held = impl->write(BlockSet(impl->config.blocks), std::nullopt, true);
   if (!held) return tl::unexpected<Error>(held.error());
+  impl->counted.emplace();
   return Table(std::move(impl));
 }
 
@@ -352,13 +375,23 @@ Result<Held> Table::reconfigure(TableConfig config, const BlockSet& owned,
                 "cluster id " + std::to_string(now.id) +
                     ": its id, interfaces and MACs cannot change while it serves: stop it first");
   }
+  const bool same = config.blocks == now.blocks && config.selection == now.selection;
+  const auto counted = impl_->counted;
+  if (!same) impl_->counted.reset();
   std::swap(impl_->config, config);
   auto held = impl_->write(owned, deadline, true);
-  if (!held) std::swap(impl_->config, config);
+  if (held) {
+    impl_->counted.emplace(std::move(impl_->written.loads));
+    return held;
+  }
+  std::swap(impl_->config, config);
+  impl_->counted = counted;
   return held;
 }
 
 Result<Held> Table::read() { return impl_->read(); }
+
+Result<std::vector<std::uint64_t>> Table::loads() { return impl_->read_loads(); }
 
 Result<Counters> Table::counters() {
   Counters counters;

@@ -96,6 +96,13 @@ class Table {
   Result<Held> read();
   Result<Counters> counters();
 
+  // New connections that this node has accepted, by block, since the tables were opened: TCP
+  // segments with SYN alone (a retransmitted one counts again) and SCTP packets that begin with
+  // INIT. UDP, DCCP and ICMP are not counted: their packets do not tell. Moving blocks changes
+  // nothing; rebuild() goes on counting from what is there, or from the last loads() when somebody
+  // has deleted the table; another number of blocks or other selectors begin anew.
+  Result<std::vector<std::uint64_t>> loads();
+
   // How both tables differ from what was last written, in words; empty when they do not.
   Result<std::vector<std::string>> verify();
 

@@ -177,6 +177,7 @@ json Driver::obey(const std::string& command, std::istream& words) {
   if (command == "rebuild") return write(words, true);
   if (command == "reconfigure") return reconfigure(words);
   if (command == "read") return answer_of(table->read());
+  if (command == "loads") return answer_of(table->loads());
   if (command == "verify") return answer_of(table->verify());
   if (command == "remove") return answer_of(table->remove());
   if (command == "link" && words >> number) {
@@ -235,6 +236,8 @@ int main(int argc, char** argv) {
   bool twins = false;
   std::vector<std::string> texts;
   std::string mac;
+  std::string selector;
+  std::string services;
   CLI::App app("Table, Link and Watch of the nft room, by hand");
   app.add_option("--id", driver.config.id)->default_val(1);
   app.add_option("--nic", driver.config.nic)->default_val("e0");
@@ -242,6 +245,9 @@ int main(int argc, char** argv) {
   app.add_option("--node", driver.config.node_name)->default_val("n1");
   app.add_option("--mac", mac, "the shared MAC");
   app.add_option("--address", texts, "shared address, repeatable");
+  app.add_option("--selector", selector)->default_val("src-port");
+  app.add_option("--services", services);
+  app.add_option("--seed", driver.config.selection.seed);
   app.add_flag("--plain", plain, "do not ask the kernel to protect the tables");
   app.add_flag("--twins", twins, "protect them as a kernel before 6.9 can");
   CLI11_PARSE(app, argc, argv);
@@ -254,6 +260,13 @@ int main(int argc, char** argv) {
     driver.addresses.push_back(*address);
     driver.config.addresses.push_back(address->ip);
   }
+  const auto parsed = parse_services(services);
+  if (!parsed) {
+    std::cout << error_of(parsed.error()) << std::endl;
+    return 1;
+  }
+  driver.config.selection.services = *parsed;
+  driver.config.selection.selector = parse_selector(selector).value_or(Selector::kSrcPort);
   driver.config.link = link_name(driver.config.id);
   driver.config.shared_mac = mac.empty() ? derived_shared_mac(driver.config.id)
                                          : MacAddress::parse(mac).value_or(MacAddress{});

@@ -31,15 +31,8 @@ class Machine {
   Machine(const TablePlan& table, const Packet& packet) : table_(table), packet_(packet) {}
 
   std::int32_t run(const std::string& start) {
-    std::string chain = start;
-    for (int jumps = 0; jumps < 16; ++jumps) {
-      const std::optional<Verdict> verdict = run_chain(chain);
-      if (!verdict) return NF_ACCEPT;  // the policy
-      if (verdict->code != NFT_GOTO) return verdict->code;
-      chain = verdict->chain;
-    }
-    ADD_FAILURE() << "chains without an end";
-    return NF_DROP;
+    const std::optional<Verdict> verdict = run_chain(start, 0);
+    return verdict ? verdict->code : NF_ACCEPT;  // the policy
   }
   const std::vector<std::string>& counted() const { return counted_; }
   std::size_t rules() const { return rules_; }
@@ -50,13 +43,20 @@ class Machine {
                          [&](const Set& one) { return one.name == name; });
   }
 
-  std::optional<Verdict> run_chain(const std::string& name) {
+  // Accept or drop; nullopt at the end of the chain.
+  std::optional<Verdict> run_chain(const std::string& name, int depth) {
     const auto chain = std::find_if(table_.chains.begin(), table_.chains.end(),
                                     [&](const Chain& one) { return one.name == name; });
     EXPECT_NE(chain, table_.chains.end()) << name;
+    EXPECT_LT(depth, 16) << "chains without an end";
+    if (chain == table_.chains.end() || depth >= 16) return Verdict{NF_DROP, ""};
     for (const Rule& rule : chain->rules) {
       ++rules_;
-      if (auto verdict = run_rule(rule)) return verdict;
+      const auto verdict = run_rule(rule);
+      if (!verdict) continue;
+      if (verdict->code == NFT_GOTO) return run_chain(verdict->chain, depth + 1);
+      if (verdict->code != NFT_JUMP) return verdict;
+      if (auto end = run_chain(verdict->chain, depth + 1)) return end;
     }
     return std::nullopt;
   }
@@ -77,10 +77,17 @@ class Machine {
           load->base == NFT_PAYLOAD_NETWORK_HEADER ? packet_.network : packet_.transport;
       if (load->offset + load->length > header.size()) return false;
       const auto at = header.begin() + load->offset;
-      reg_.assign(at, at + load->length);
+      reg_.resize(load->word * 4);
+      reg_.insert(reg_.end(), at, at + load->length);
     } else if (const auto* mask = std::get_if<Mask>(&expression)) {
+      EXPECT_EQ(reg_.size(), mask->mask.size());
       for (std::size_t i = 0; i < reg_.size(); ++i) reg_[i] &= mask->mask[i];
-    } else if (std::holds_alternative<ToBigEndian>(expression)) {
+    } else if (const auto* hash = std::get_if<Hash>(&expression)) {
+      reg_.resize(hash->length);
+      const std::uint32_t value = saru_jhash(reg_.data(), hash->length, hash->seed) >> 16;
+      reg_ = {static_cast<std::uint8_t>(value & 0xff), static_cast<std::uint8_t>(value >> 8)};
+    } else if (const auto* order = std::get_if<ToBigEndian>(&expression)) {
+      EXPECT_EQ(reg_.size(), order->size);
       std::reverse(reg_.begin(), reg_.end());
     } else if (const auto* compare = std::get_if<Compare>(&expression)) {
       EXPECT_EQ(reg_.size(), compare->value.size());
@@ -90,6 +97,8 @@ class Machine {
       EXPECT_EQ(reg_.size(), in.key_length);
       bool found = std::binary_search(in.elements.begin(), in.elements.end(), reg_);
       if (in.name == "lease") found = found && packet_.lease_elements;
+      if (in.counts && found)
+        counted_.push_back(in.name + " " + std::to_string(reg_[0] * 256 + reg_[1]));
       return found != lookup->absent;
     } else if (const auto* count = std::get_if<Count>(&expression)) {
       counted_.push_back(count->counter);
