@@ -16,7 +16,13 @@ constexpr Described kValues[] = {
     {"id", "1..65535", "cluster id: one id for each set of shared addresses (default 1)"},
     {"nic", "NAME", "network interface through which clients reach the address"},
     {"blocks", "N", "in how many blocks the clients are cut: 16 to 4096, a power of two (512)"},
-    {"selector", "src-port", "what a client's block is computed from (src-port)"},
+    {"selector", "NAME",
+     "what a packet's block is computed from: src-port, dst-port, src-addr, dst-addr or "
+     "src-addr-port (src-port)"},
+    {"services", "LIST",
+     "other selectors for some ports, such as \"443 by src-addr, 53/udp by "
+     "src-addr-port\""},
+    {"seed", "N", "0 to 4294967295, of src-addr-port, the same on all nodes (derived from the id)"},
     {"delivery", "flood", "how packets get to every node (flood)"},
     {"connections", "none", "what becomes of a moved block's connections (none)"},
     {"mac", "MAC", "shared MAC address (default: derived from the id)"},

@@ -55,9 +55,10 @@ std::uint64_t hash_of(const Options& options, Nanos lease) {
   std::vector<string> addresses;
   for (const ServiceAddress& address : options.addresses) addresses.push_back(address.text());
   std::sort(addresses.begin(), addresses.end());
-  string all = std::to_string(options.blocks) + ";" + options.selector + ";" + options.delivery +
-               ";" + options.connections + ";" + options.mac.text() + ";" +
-               std::to_string(lease.count());
+  string all = std::to_string(options.blocks) + ";" + selector_name(options.selection.selector) +
+               ";" + to_text(options.selection.services) + ";" +
+               std::to_string(options.selection.seed) + ";" + options.delivery + ";" +
+               options.connections + ";" + options.mac.text() + ";" + std::to_string(lease.count());
   for (const string& address : addresses) all += ";" + address;
   return fnv1a(all);
 }

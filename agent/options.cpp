@@ -105,6 +105,34 @@ tl::expected<LogLevel, Failure> parse_log_level(const string& word) {
   return refuse("log-level \"" + word + "\" is unknown; use error, warning, notice, info or debug");
 }
 
+// After the id and the addresses.
+tl::expected<Selection, Failure> parse_selection(const RawOptions& raw, const Options& options) {
+  Selection selection;
+  const string name = get(raw, "selector", "src-port");
+  const auto selector = parse_selector(name);
+  if (!selector) {
+    return refuse("selector \"" + name +
+                  "\" is unknown; use src-port, dst-port, src-addr, dst-addr or src-addr-port");
+  }
+  selection.selector = *selector;
+  auto services = parse_services(get(raw, "services", ""));
+  if (!services) return refuse(services.error().text);
+  selection.services = std::move(*services);
+  for (const Service& service : selection.services) {
+    const bool shared =
+        !service.address || std::any_of(options.addresses.begin(), options.addresses.end(),
+                                        [&](auto& one) { return one.ip == service.address; });
+    if (!shared) {
+      return refuse("services: \"" + service.text() + "\": " + service.address->text() +
+                    " is none of the addresses in ip");
+    }
+  }
+  const auto seed = get_number(raw, "seed", derived_seed(options.id), 0, 0xffffffff);
+  if (!seed) return tl::unexpected(seed.error());
+  selection.seed = *seed;
+  return selection;
+}
+
 tl::expected<Fencing, Failure> parse_fencing(const string& word) {
   if (word == "auto") return Fencing::kNotNeeded;
   if (word == "ignore") return Fencing::kIgnore;
@@ -129,10 +157,9 @@ tl::expected<Options, Failure> validate_service(Options options, const RawOption
                   std::to_string(kMaxBlocks) + ", not \"" + blocks + "\"");
   }
   options.blocks = *count;
-  auto selector =
-      get_word(raw, "selector", "src-port", {"dst-port", "src-addr", "dst-addr", "src-addr-port"});
-  if (!selector) return tl::unexpected(selector.error());
-  options.selector = *selector;
+  auto selection = parse_selection(raw, options);
+  if (!selection) return tl::unexpected(selection.error());
+  options.selection = *selection;
   auto delivery = get_word(raw, "delivery", "flood", {"multicast", "routed", "steer"});
   if (!delivery) return tl::unexpected(delivery.error());
   options.delivery = *delivery;

@@ -12,6 +12,7 @@
 #include "agent/core/core.h"
 #include "agent/exit_code.h"
 #include "nft/address.h"
+#include "nft/selector.h"
 
 namespace saru {
 
@@ -33,7 +34,7 @@ struct Options {
   std::vector<ServiceAddress> addresses;  // at least one; in the order given
   std::string nic;
   unsigned blocks = kDefaultBlocks;
-  std::string selector;
+  Selection selection;  // what a packet's block is computed from; the seed derived unless given
   std::string delivery;
   std::string connections;
   MacAddress mac;  // derived from the id unless given

@@ -22,7 +22,10 @@ TEST(Options, DefaultsAreThoseOfTheDocumentation) {
   ASSERT_TRUE(options) << options.error().sentence;
   EXPECT_EQ(options->id, 1);
   EXPECT_EQ(options->blocks, 512u);
-  EXPECT_EQ(options->selector, "src-port");
+  EXPECT_EQ(options->selection.selector, Selector::kSrcPort);
+  EXPECT_TRUE(options->selection.services.empty());
+  EXPECT_EQ(options->selection.seed, derived_seed(1));
+  EXPECT_NE(derived_seed(1), derived_seed(2));
   EXPECT_EQ(options->delivery, "flood");
   EXPECT_EQ(options->connections, "none");
   EXPECT_EQ(options->weight, 1);
@@ -46,6 +49,29 @@ TEST(Options, AddressesMayBeSeparatedByCommasAndSpaces) {
   EXPECT_EQ(options->addresses[1].ip.text(), "fd77::100");
   EXPECT_EQ(options->addresses[1].prefix, 64u);
   EXPECT_EQ(options->addresses[0].prefix, 32u);
+}
+
+TEST(Options, TheMoreSpecialServicesComeFirst) {
+  RawOptions raw = with("services",
+                        "443 by src-addr, 443/tcp by dst-addr, 10.77.0.100:443 by dst-port, "
+                        "10.77.0.100:443/udp by src-addr-port");
+  raw["selector"] = "dst-port";
+  raw["seed"] = "4294967295";
+  const auto options = validate(raw);
+  ASSERT_TRUE(options) << options.error().sentence;
+  EXPECT_EQ(options->selection.selector, Selector::kDstPort);
+  EXPECT_EQ(options->selection.seed, 0xffffffffU);
+  EXPECT_EQ(to_text(options->selection.services),
+            "10.77.0.100:443/udp by src-addr-port, 10.77.0.100:443 by dst-port, "
+            "443/tcp by dst-addr, 443 by src-addr");
+}
+
+TEST(Options, ServicesMayNameIpv6Addresses) {
+  RawOptions raw = with("services", "[fd77::1]:53/udp by src-addr-port");
+  raw["ip"] = "fd77::1/64";
+  const auto options = validate(raw);
+  ASSERT_TRUE(options) << options.error().sentence;
+  EXPECT_EQ(to_text(options->selection.services), "[fd77::1]:53/udp by src-addr-port");
 }
 
 struct Bad {
@@ -82,11 +108,34 @@ INSTANTIATE_TEST_SUITE_P(
         Bad{"blocks", "500", "blocks must be a power of two from 16 to 4096, not \"500\""},
         Bad{"blocks", "8", "blocks must be a power of two from 16 to 4096, not \"8\""},
         Bad{"blocks", "8192", "blocks must be a power of two from 16 to 4096, not \"8192\""},
-        Bad{"selector", "dst-port",
-            "selector dst-port does not exist yet in this version; use src-port"},
-        Bad{"selector", "src-addr-port",
-            "selector src-addr-port does not exist yet in this version; use src-port"},
-        Bad{"selector", "port", "selector \"port\" is unknown; use src-port"},
+        Bad{"selector", "port",
+            "selector \"port\" is unknown; use src-port, dst-port, src-addr, dst-addr or "
+            "src-addr-port"},
+        Bad{"seed", "4294967296", "seed must be a number from 0 to 4294967295, not \"4294967296\""},
+        Bad{"seed", "0x1", "seed must be a number from 0 to 4294967295, not \"0x1\""},
+        Bad{"services", "443",
+            "services: \"443\" does not say by what: write for example 443 by src-addr"},
+        Bad{"services", "443 by port",
+            "services: \"443 by port\" names no selector: use src-port, dst-port, src-addr, "
+            "dst-addr or src-addr-port"},
+        Bad{"services", "https by src-addr",
+            "services: \"https by src-addr\" has no port: \"https\" is not a number from 1 to "
+            "65535"},
+        Bad{"services", "0 by src-addr",
+            "services: \"0 by src-addr\" has no port: \"0\" is not a number from 1 to 65535"},
+        Bad{"services", "53/icmp by src-addr",
+            "services: \"53/icmp by src-addr\" names no protocol with ports: use tcp, udp, "
+            "udplite, dccp or sctp"},
+        Bad{"services", "fd77::1:53 by src-addr",
+            "services: \"fd77::1:53 by src-addr\" has no address before its port: write "
+            "192.0.2.1:53 or [2001:db8::1]:53"},
+        Bad{"services", "[10.77.0.100]:53 by src-addr",
+            "services: \"[10.77.0.100]:53 by src-addr\" has no address before its port: write "
+            "192.0.2.1:53 or [2001:db8::1]:53"},
+        Bad{"services", "10.77.0.101:53 by src-addr",
+            "services: \"10.77.0.101:53 by src-addr\": 10.77.0.101 is none of the addresses in ip"},
+        Bad{"services", "443 by src-addr, 80 by dst-port, 443 by dst-addr",
+            "services: \"443 by dst-addr\" is said twice: also \"443 by src-addr\""},
         Bad{"delivery", "steer", "delivery steer does not exist yet in this version; use flood"},
         Bad{"connections", "stay", "connections stay does not exist yet in this version; use none"},
         Bad{"mac", "02:00", "mac \"02:00\" is not a MAC address like 02:5a:72:00:00:01"},
@@ -199,6 +248,12 @@ TEST(Cluster, TheHashCoversWhatAllMustAgreeOnAndNothingElse) {
   EXPECT_EQ(hash("weight", "7"), same);
   EXPECT_EQ(hash("log-level", "debug"), same);
   EXPECT_NE(hash("blocks", "256"), same);
+  EXPECT_NE(hash("selector", "src-addr"), same);
+  EXPECT_NE(hash("seed", "1"), same);
+  EXPECT_NE(hash("services", "443 by src-addr"), same);
+  EXPECT_NE(hash("services", "443 by src-addr"), hash("services", "443 by dst-addr"));
+  EXPECT_EQ(hash("services", "443 by src-addr,80/udp by dst-port"),
+            hash("services", " 80/udp  by dst-port , 443 by src-addr,"));
   EXPECT_NE(hash("mac", "02:00:00:00:00:01"), same);
   EXPECT_NE(hash("ip", "10.77.0.101"), same);
   EXPECT_NE(hash_of(*validate(good()), lease + Nanos(1)), same);
