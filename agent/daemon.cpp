@@ -178,19 +178,28 @@ void Daemon::on_notices() {
         break;
       case nft::Disturbance::kCarrierLost:
       case nft::Disturbance::kCarrierBack:
-        eligibility_.carrier = notice.what == nft::Disturbance::kCarrierBack;
-        write_log(LogLevel::kNotice, notice.text);
-        feed(eligibility_.event());
+        on_carrier(notice.what == nft::Disturbance::kCarrierBack, notice.text);
+        if (eligibility_.carrier && !kernel_problems().empty()) table = link = notice.text;
         break;
     }
   }
   if (ending_ == Ending::kEnded) return;
+  // One that goes loses its carrier first.
+  if (link) eligibility_.nic_there = nft::find_nic(options_.nic).has_value();
+  if (link && !eligibility_.carrier) feed(eligibility_.event());
   // The rules first: while they are gone, the address must not be reachable.
-  if (table) {
+  if (table && nic_is_up()) {
     note_repair(*table);
     feed(KernelDisturbed{*table});
   }
   if (link) repair_link(*link);
+}
+
+void Daemon::on_carrier(bool carrier, const string& text) {
+  eligibility_.carrier = carrier;
+  if (carrier) eligibility_.nic_there = true;
+  write_log(LogLevel::kNotice, text);
+  feed(eligibility_.event());
 }
 
 void Daemon::on_renewal_due() {
@@ -282,8 +291,14 @@ void Daemon::execute(const Log& action) { write_log(action.level, action.text); 
 
 // ---- The kernel besides the table --------------------------------------------------------------
 
+// What hangs on a NIC that is gone or down went with it, and comes back with its carrier.
+bool Daemon::nic_is_up() const {
+  const auto nic = nft::find_nic(options_.nic);
+  return nic && nic->up;
+}
+
 void Daemon::repair_link(const string& why) {
-  if (state_.kernel.failed) return;  // no gate, no address
+  if (state_.kernel.failed || !nic_is_up()) return;  // no gate, no address
   look_at_link(why);
 }
 

@@ -76,6 +76,7 @@ class Daemon {
   void on_wakeup();
   void on_clock_step();
   void on_notices();
+  void on_carrier(bool carrier, const std::string& text);
   void on_renewal_due();
   void after_step();
   void arm();
@@ -95,6 +96,7 @@ class Daemon {
   void remake_link(const std::string& why);
   void tell_warnings(std::vector<std::string> now);
   void announce();
+  bool nic_is_up() const;
   void note_repair(const std::string& what);
   std::vector<std::string> kernel_problems();
 

@@ -100,13 +100,15 @@ json Daemon::on_drain(bool drain) {
 json Daemon::on_verify() {
   std::vector<string> problems = kernel_problems();
   const std::vector<string> found = problems;
-  if (!problems.empty() && ending_ == Ending::kNo) {
+  if (!problems.empty() && ending_ == Ending::kNo && nic_is_up()) {
     for (const string& problem : problems) write_log(LogLevel::kWarning, problem);
     note_repair(problems.front());
     feed(KernelDisturbed{"saructl monitor found: " + problems.front()});
     repair_link(problems.front());
     problems = kernel_problems();
   }
+  // Without a NIC nobody reaches what cannot be mended; the state says that it is gone.
+  if (!nic_is_up()) problems.clear();
   json answer = describe_now();
   answer["problems"] = problems;
   answer["mended"] = problems.empty() ? found : std::vector<string>{};

@@ -10,12 +10,14 @@ namespace saru {
 
 struct Eligibility {
   std::string nic;
-  bool drained = false;        // saructl drain
+  bool drained = false;  // saructl drain
+  bool nic_there = true;
   bool carrier = true;         // of the NIC
   bool corosync_stays = true;  // no clean shutdown of corosync is under way
 
   SetEligible event() const {
     if (!corosync_stays) return {false, "corosync shuts down"};
+    if (!nic_there) return {false, nic + " is gone"};
     if (!carrier) return {false, "carrier lost on " + nic};
     if (drained) return {false, "drained by the administrator"};
     return {true, ""};

@@ -53,9 +53,9 @@ std::string Machine::name_of(ProcessId process) const {
 }
 
 void Machine::on(const SetEligible& event) {
+  s.ineligible_reason = event.eligible ? "" : event.reason;
   if (s.config.eligible == event.eligible) return;
   s.config.eligible = event.eligible;
-  s.ineligible_reason = event.eligible ? "" : event.reason;
   s.need_round = RoundReason::kChange;
 }
 
