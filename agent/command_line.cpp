@@ -38,6 +38,7 @@ constexpr Described kFlags[] = {
     {"foreground", "", "stay in the foreground and log to stderr too"},
     {"validate", "", "only check the options; change nothing"},
     {"validate-node", "", "only check the options and this node; change nothing"},
+    {"reload", "", "hand these options to the sarud that runs with this id"},
     {"cleanup", "", "only remove what a dead sarud left in the kernel; needs only --id"},
 };
 

@@ -153,7 +153,7 @@ void Control::read_from(Client& client) {
   if (end == std::string::npos) {
     if (client.in.size() < kMaxRequest) return;
     client.asked = true;
-    return refuse(client.id, "the request is longer than 4096 bytes");
+    return refuse(client.id, "the request is longer than 16384 bytes");
   }
   client.asked = true;
   limit(client, kReplySeconds);

@@ -26,7 +26,7 @@ struct ClientId {
 class Control {
  public:
   static constexpr std::size_t kMaxClients = 32;
-  static constexpr std::size_t kMaxRequest = 4096;
+  static constexpr std::size_t kMaxRequest = 16384;
   // From connecting to the end of the request, and from there to the last byte of the reply.
   // `saructl stop` waits longest.
   static constexpr unsigned kAskSeconds = 3;

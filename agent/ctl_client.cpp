@@ -128,7 +128,9 @@ tl::expected<json, Failure> ask(std::uint16_t id, const json& request,
   json answer = json::parse(text, nullptr, false);
   if (!answer.is_object()) return no_answer(id, "it closed the connection");
   if (answer.value("ok", false)) return answer;
-  return tl::unexpected(Failure{ExitCode::kFailed, answer.value("error", "refused")});
+  const auto code =
+      static_cast<ExitCode>(answer.value("code", static_cast<int>(ExitCode::kFailed)));
+  return tl::unexpected(Failure{code, answer.value("error", "refused")});
 }
 
 }  // namespace saru

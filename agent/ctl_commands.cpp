@@ -130,6 +130,17 @@ CtlResult ctl_map(const CtlOptions& options) {
   return ExitCode::kOk;
 }
 
+CtlResult ctl_events(const CtlOptions& options) {
+  const auto id = choose_id(options.id);
+  if (!id) return tl::unexpected(id.error());
+  json request = {{"command", "events"}};
+  if (options.count > 0) request["count"] = options.count;
+  const auto answer = ask(*id, request, kAnswer);
+  if (!answer) return tl::unexpected(answer.error());
+  print(options.json ? answer->at("events").dump() + "\n" : text_of_events(*answer));
+  return ExitCode::kOk;
+}
+
 CtlResult ctl_owner(const CtlOptions& options) {
   const auto packet = parse_client(options.address, options.protocol);
   if (!packet) return fail(ExitCode::kBadHere, packet.error());
@@ -177,7 +188,7 @@ CtlResult ctl_drain(const CtlOptions& options) {
                                        std::to_string(options.timeout.count()) +
                                        " s; it goes on handing them over: see saructl status");
   }
-  print(node + " is drained: it owns nothing until saructl undrain\n");
+  print(node + " is drained: it owns nothing until saructl undrain, or until it boots\n");
   return ExitCode::kOk;
 }
 
@@ -205,7 +216,7 @@ CtlResult ctl_weight(const CtlOptions& options) {
                           {{"command", "weight"}, {"weight", weight}}, kAnswer);
   if (!answer) return tl::unexpected(answer.error());
   print(answer->at("node").get<string>() + " has weight " + std::to_string(weight) +
-        " until sarud ends; set weight in the cluster resource to keep it\n");
+        " until this machine boots or the resource's weight changes\n");
   return ExitCode::kOk;
 }
 

@@ -22,12 +22,15 @@ struct CtlOptions {
   std::string address;
   std::string protocol;
   std::string weight;
+  unsigned count = 0;  // events: the last so many; 0: all there are
 };
 
 using CtlResult = tl::expected<ExitCode, Failure>;
 
 CtlResult ctl_status(const CtlOptions& options);
 CtlResult ctl_map(const CtlOptions& options);
+// What sarud logged lately: who owned how much since when, and why.
+CtlResult ctl_events(const CtlOptions& options);
 CtlResult ctl_owner(const CtlOptions& options);
 // 0: each block is accepted by exactly one node, and all nodes answered; 1: not.
 CtlResult ctl_check(const CtlOptions& options);

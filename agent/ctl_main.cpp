@@ -22,9 +22,10 @@ constexpr Command kCommands[] = {
     {"owner", "which node accepts packets of this client", &saru::ctl_owner},
     {"check", "ask every node's kernel: is each block accepted exactly once? exit 0 or 1",
      &saru::ctl_check},
+    {"events", "what sarud logged lately: views, moves, repairs", &saru::ctl_events},
     {"drain", "hand all blocks of this node over; sarud goes on running", &saru::ctl_drain},
     {"undrain", "take blocks again", &saru::ctl_undrain},
-    {"weight", "change this node's share until sarud ends", &saru::ctl_weight},
+    {"weight", "change this node's share until it boots", &saru::ctl_weight},
     {"stop", "hand over, take the address away and end sarud", &saru::ctl_stop},
     {"monitor", "does the kernel hold what it should? exit 0, 1, or 7 when nothing runs",
      &saru::ctl_monitor},
@@ -32,8 +33,9 @@ constexpr Command kCommands[] = {
 
 void add_arguments(CLI::App& command, const std::string& name, CtlOptions& options,
                    unsigned& settle) {
-  if (name == "status" || name == "check") {
+  if (name == "status" || name == "check" || name == "events") {
     command.add_flag("--json", options.json, "print JSON instead of text");
+    if (name == "events") command.add_option("-n,--count", options.count, "only the last so many");
   } else if (name == "monitor") {
     command
         .add_option("--settle", settle, "first wait, up to so many seconds, for an agreed table")

@@ -45,11 +45,12 @@ seconds Daemon::address_lifetime(Nanos lease) {
 }
 
 Daemon::Daemon(qb_loop_t* loop, Options options, Config config, std::map<NodeId, string> names,
-               Kernel kernel, Callbacks callbacks)
+               Wishes wishes, Kernel kernel, Callbacks callbacks)
     : options_(std::move(options)),
       kernel_(std::move(kernel)),
       callbacks_(std::move(callbacks)),
       state_(std::move(config)),
+      wishes_(wishes),
       wakeup_(loop, [this] { on_wakeup(); }),
       clock_step_(loop, [this] { on_clock_step(); }),
       watch_(loop, [this] { on_notices(); }),
@@ -80,6 +81,11 @@ Daemon::Daemon(qb_loop_t* loop, Options options, Config config, std::map<NodeId,
                 Hooks{{}, [this] { on_pause_check(); }, write_log}) {
   eligibility_.nic = options_.nic;
   eligibility_.carrier = state_.config.eligible;
+  eligibility_.drained = wishes_.drained;
+  const SetEligible start = eligibility_.event();
+  state_.config.eligible = start.eligible;
+  state_.ineligible_reason = start.reason;
+  state_.config.weight = wishes_.weight_for(options_.weight);
   around_.names = std::move(names);
   around_.gate_stands = true;
 }
@@ -210,6 +216,7 @@ void Daemon::on_renewal_due() {
     // Most kernel settings change without a notice: look at them anyway.
     repair_link(renewed ? "" : renewed.error().text);
   }
+  insist_on_change();
   renewal_.start(kRenewEvery);
 }
 
@@ -242,8 +249,9 @@ void Daemon::execute(const Send& action) {
 
 void Daemon::execute(const KernelWrite& action) {
   const bool was_empty = state_.kernel.held.empty();
-  const auto held = action.rebuild ? kernel_.table.rebuild(action.owned, action.deadline)
-                                   : kernel_.table.apply(action.owned, action.deadline);
+  const auto held = action.config    ? build_change(action)
+                    : action.rebuild ? kernel_.table.rebuild(action.owned, action.deadline)
+                                     : kernel_.table.apply(action.owned, action.deadline);
   if (!held) {
     queue_.push_back(KernelDone{action.seq, false, BlockSet(options_.blocks), held.error().text});
     return;

@@ -14,7 +14,9 @@
 #include "agent/core/state.h"
 #include "agent/eligibility.h"
 #include "agent/options.h"
+#include "agent/reload.h"
 #include "agent/report.h"
+#include "agent/wishes.h"
 #include "cpg/group.h"
 #include "cpg/loop.h"
 #include "cpg/quorum.h"
@@ -38,11 +40,14 @@ class Daemon {
     // The link and the tables are gone, or could not be removed. `clean`: everything was handed
     // over and said, so the next process need not wait.
     std::function<void(bool clean, std::vector<std::string> errors)> on_end;
+    // For the next process of this boot.
+    std::function<tl::expected<void, Failure>(const Wishes&)> keep_wishes;
+    std::function<tl::expected<void, Failure>(Nanos lease)> keep_lease;
   };
 
   // `loop` must outlive the daemon.
   Daemon(qb_loop_t* loop, Options options, Config config, std::map<NodeId, std::string> names,
-         Kernel kernel, Callbacks callbacks);
+         Wishes wishes, Kernel kernel, Callbacks callbacks);
   ~Daemon();
   Daemon(const Daemon&) = delete;
   Daemon& operator=(const Daemon&) = delete;
@@ -51,6 +56,9 @@ class Daemon {
   tl::expected<void, Failure> start(Nanos wait);
   // Hands the blocks over, then ends; asked again, ends without waiting for the others.
   void stop();
+
+  // The longest that this process has ever had.
+  Nanos longest_lease() const { return state_.longest_lease; }
 
   // Before start(): takes link and tables away again.
   void abandon();
@@ -107,6 +115,14 @@ class Daemon {
   nlohmann::json on_weight(const nlohmann::json& request);
   nlohmann::json on_drain(bool drain);
   nlohmann::json on_verify();
+  nlohmann::json on_events(const nlohmann::json& request);
+
+  // Another configuration (daemon_reload.cpp).
+  nlohmann::json on_reload(const nlohmann::json& request);
+  void adopt_own(const Options& wanted);
+  nft::Result<nft::Held> build_change(const KernelWrite& action);
+  void insist_on_change();
+  void keep_wishes();
 
   // Ending.
   void on_ending_tick();
@@ -120,6 +136,8 @@ class Daemon {
   State state_;
   Surroundings around_;
   Eligibility eligibility_;
+  Wishes wishes_;
+  std::optional<Change> change_;  // wanted, not yet in force
 
   std::deque<EventBody> queue_;
   bool feeding_ = false;

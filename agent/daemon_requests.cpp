@@ -31,6 +31,8 @@ void Daemon::on_request(Control& control, ClientId client, const json& request) 
   if (command == "check") return begin_audit(client);
   if (command == "verify") return control.reply(client, on_verify());
   if (command == "weight") return control.reply(client, on_weight(request));
+  if (command == "events") return control.reply(client, on_events(request));
+  if (command == "reload") return control.reply(client, on_reload(request));
   if (command == "drain") return control.reply(client, on_drain(true));
   if (command == "undrain") return control.reply(client, on_drain(false));
   if (command == "stop") {
@@ -85,15 +87,24 @@ json Daemon::on_weight(const json& request) {
     return refusal("weight must be a number from 0 to 65535");
   }
   write_log(LogLevel::kNotice, "weight set to " + weight.dump() + " by saructl");
+  wishes_.weight = {weight.get<std::uint16_t>(), options_.weight};
+  keep_wishes();
   feed(SetWeight{weight.get<std::uint16_t>()});
   return describe_now();
 }
 
 json Daemon::on_drain(bool drain) {
   write_log(LogLevel::kNotice, drain ? "drained by saructl" : "undrained by saructl");
-  eligibility_.drained = drain;
+  eligibility_.drained = wishes_.drained = drain;
+  keep_wishes();
   feed(eligibility_.event());
   return describe_now();
+}
+
+json Daemon::on_events(const json& request) {
+  const json count = request.value("count", json());
+  const std::size_t wanted = count.is_number_unsigned() ? count.get<std::size_t>() : Journal::kMost;
+  return {{"ok", true}, {"node", state_.config.node_name}, {"events", recent_log(wanted)}};
 }
 
 // Compares the kernel with what was written last; what differs is mended, and compared again.

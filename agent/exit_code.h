@@ -18,6 +18,7 @@ enum class ExitCode : int {
   kNotInstalled = 5,      // OCF_ERR_INSTALLED: a program or a kernel feature is missing here
   kBadConfiguration = 6,  // OCF_ERR_CONFIGURED: wrong on every node
   kNotRunning = 7,        // OCF_NOT_RUNNING
+  kBusy = 75,             // EX_TEMPFAIL: the same again in a moment may do
   kDegraded = 190,        // OCF_DEGRADED: serves, but something is not as it should be
 };
 

@@ -34,6 +34,9 @@ std::optional<Shortcoming> find_shortcoming(const json& status) {
   if (!status.at("quorate").get<bool>() || !status.at("view").at("confirmed").get<bool>()) {
     return Shortcoming{"the nodes have not agreed on who owns what: " + state, true};
   }
+  if (!status.at("config").at("next").is_null()) {
+    return Shortcoming{"new parameters are not in force yet: other nodes do not have them", true};
+  }
   const bool wants_blocks = status.at("weight").get<unsigned>() > 0;
   if (wants_blocks && status.at("owns").get<unsigned>() == 0) {
     return Shortcoming{"serves nothing: " + state, true};

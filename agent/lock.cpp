@@ -5,10 +5,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <utility>
+
+#include "agent/core/state.h"
 
 namespace saru {
 namespace {
@@ -51,7 +54,8 @@ tl::expected<RunFiles, Failure> RunFiles::of(std::uint16_t id) {
   }
   const std::string base = std::string(kRunDirectory) + "/" + std::to_string(id);
   const std::string in_namespace = base + "." + std::to_string(self.st_ino);
-  return RunFiles{in_namespace + ".lock", in_namespace + ".unclean", base + ".sock"};
+  return RunFiles{in_namespace + ".lock", in_namespace + ".last", base + ".sock",
+                  in_namespace + ".wishes"};
 }
 
 tl::expected<Lock, Failure> Lock::take(const RunFiles& files, std::uint16_t id,
@@ -102,15 +106,47 @@ tl::expected<LockHolder, Failure> lock_holder(const RunFiles& files) {
   return holder;
 }
 
-bool marker_exists(const RunFiles& files) { return access(files.marker.c_str(), F_OK) == 0; }
-
-tl::expected<void, Failure> set_marker(const RunFiles& files) {
-  const int fd = open(files.marker.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
-  if (fd < 0) return tl::unexpected(file_failure("create", files.marker));
-  close(fd);
-  return {};
+Nanos Marker::wait(Nanos own_lease, Nanos now) const {
+  const Nanos whole = guarded(std::max(lease, own_lease));
+  return ended ? std::max(*ended + whole - now, Nanos(0)) : whole;
 }
 
-void clear_marker(const RunFiles& files) { unlink(files.marker.c_str()); }
+// "LEASE_NS" or "LEASE_NS ENDED_NS"
+std::optional<Marker> read_marker(const RunFiles& files) {
+  const int fd = open(files.marker.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0 && errno == ENOENT) return std::nullopt;
+  Marker marker;
+  if (fd < 0) return marker;
+  char text[64] = {};
+  const ssize_t got = read(fd, text, sizeof text - 1);
+  close(fd);
+  if (got <= 0) return marker;
+  char* rest = nullptr;
+  const long long lease = std::strtoll(text, &rest, 10);
+  marker.lease = std::clamp(Nanos(lease), Nanos(0), Nanos(std::chrono::hours(1)));
+  if (*rest != ' ') return marker;
+  const Nanos ended(std::strtoll(rest, &rest, 10));
+  if (*rest == '\n' && ended > Nanos(0)) marker.ended = ended;
+  return marker;
+}
+
+tl::expected<void, Failure> set_marker(const RunFiles& files, const Marker& marker) {
+  const std::string fresh = files.marker + ".new";
+  const int fd = open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (fd < 0) return tl::unexpected(file_failure("create", fresh));
+  std::string text = std::to_string(marker.lease.count());
+  if (marker.ended) text += " " + std::to_string(marker.ended->count());
+  text += "\n";
+  const bool written = write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size());
+  const int error = errno;
+  close(fd);
+  errno = error;
+  if (written && rename(fresh.c_str(), files.marker.c_str()) == 0) return {};
+  auto failure = file_failure("write", files.marker);
+  unlink(fresh.c_str());
+  return tl::unexpected(std::move(failure));
+}
+
+void remove_marker(const RunFiles& files) { unlink(files.marker.c_str()); }
 
 }  // namespace saru

@@ -5,9 +5,11 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <tl/expected.hpp>
 
+#include "agent/core/types.h"
 #include "agent/exit_code.h"
 
 namespace saru {
@@ -19,8 +21,9 @@ inline constexpr const char* kRunDirectory = "/run/saru";
 // must find it.
 struct RunFiles {
   std::string lock;    // locked with F_OFD_SETLK for the life of the process; holds "PID LABEL"
-  std::string marker;  // exists while a process may have left something behind
+  std::string marker;  // of the last process
   std::string socket;
+  std::string wishes;  // agent/wishes.h
 
   static tl::expected<RunFiles, Failure> of(std::uint16_t id);
 };
@@ -52,10 +55,19 @@ class Lock {
 // Nobody, if no process holds the lock now.
 tl::expected<LockHolder, Failure> lock_holder(const RunFiles& files);
 
-// The marker of an unclean end: set before the first message, removed after the kernel was closed
-// and the leave was said.
-bool marker_exists(const RunFiles& files);
-tl::expected<void, Failure> set_marker(const RunFiles& files);
-void clear_marker(const RunFiles& files);
+// What the next process must know about the last one of this boot: how long its lease could have
+// been, and when it had closed its kernel and said its leave, if it did.
+struct Marker {
+  Nanos lease{0};
+  std::optional<Nanos> ended;  // CLOCK_BOOTTIME; nullopt: it did not end cleanly
+
+  // How long from `now` (CLOCK_BOOTTIME) until nobody counts on anything that process knew or said.
+  Nanos wait(Nanos own_lease, Nanos now) const;
+};
+// Nobody was here: nullopt. One that cannot be read counts as an unclean end.
+std::optional<Marker> read_marker(const RunFiles& files);
+// Before the first message without an end, and again with it.
+tl::expected<void, Failure> set_marker(const RunFiles& files, const Marker& marker);
+void remove_marker(const RunFiles& files);
 
 }  // namespace saru

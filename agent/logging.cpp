@@ -4,11 +4,15 @@
 #include <qb/qblog.h>
 #include <syslog.h>
 
+#include <ctime>
+
 namespace saru {
 namespace {
 
 constexpr char kSource[] = "sarud";
 std::string prefix;
+Journal journal;
+std::vector<std::int32_t> targets;
 
 std::uint8_t priority_of(LogLevel level) {
   switch (level) {
@@ -26,10 +30,15 @@ std::uint8_t priority_of(LogLevel level) {
   return LOG_DEBUG;
 }
 
-void let_through(std::int32_t target, LogLevel threshold) {
-  // Our own at the chosen level; of the libraries only what has gone wrong.
+// Our own at the chosen level; of the libraries only what has gone wrong.
+void allow(std::int32_t target, LogLevel threshold) {
   qb_log_filter_ctl(target, QB_LOG_FILTER_ADD, QB_LOG_FILTER_FILE, kSource, priority_of(threshold));
   qb_log_filter_ctl(target, QB_LOG_FILTER_ADD, QB_LOG_FILTER_FILE, "*", LOG_WARNING);
+}
+
+void let_through(std::int32_t target, LogLevel threshold) {
+  targets.push_back(target);
+  allow(target, threshold);
   qb_log_ctl(target, QB_LOG_CONF_ENABLED, QB_TRUE);
 }
 
@@ -56,7 +65,19 @@ void open_log(std::uint16_t id, bool to_stderr, const std::string& file, LogLeve
 
 void close_log() { qb_log_fini(); }
 
+void set_log_level(LogLevel threshold) {
+  for (const std::int32_t target : targets) {
+    qb_log_filter_ctl(target, QB_LOG_FILTER_CLEAR_ALL, QB_LOG_FILTER_FILE, "*", LOG_TRACE);
+    allow(target, threshold);
+  }
+}
+
+nlohmann::json recent_log(std::size_t count) { return journal.last(count); }
+
 void write_log(LogLevel level, const std::string& text) {
+  timespec now = {};
+  clock_gettime(CLOCK_REALTIME, &now);
+  journal.add(std::chrono::seconds(now.tv_sec) + Nanos(now.tv_nsec), level, text);
   qb_log_from_external_source("write_log", kSource, "%s", priority_of(level), __LINE__, 0,
                               (prefix + text).c_str());
 }

@@ -14,6 +14,7 @@
 #include "agent/logging.h"
 #include "agent/membership.h"
 #include "agent/process.h"
+#include "agent/reload_client.h"
 #include "nft/cleanup.h"
 
 namespace saru {
@@ -47,14 +48,17 @@ string host_name() {
   return whole.substr(0, whole.find('.'));
 }
 
-// How long after closing the kernel this process must stay silent: what its predecessor told the
-// others, and when, is lost. A machine that has just booted may have had one, too.
-Nanos wait_after(bool unclean, Nanos lease) {
-  if (unclean) return guarded(lease);
+Nanos since_boot() {
   timespec up = {};
   clock_gettime(CLOCK_BOOTTIME, &up);
-  const Nanos since_boot = std::chrono::seconds(up.tv_sec) + Nanos(up.tv_nsec);
-  return std::max(guarded(lease) - since_boot, Nanos(0));
+  return std::chrono::seconds(up.tv_sec) + Nanos(up.tv_nsec);
+}
+
+// How long after closing the kernel this process must stay silent: what its predecessor told the
+// others, or heard of them, is lost. A machine that has just booted may have had one, too.
+Nanos wait_after(const std::optional<Marker>& last, Nanos lease) {
+  if (last) return last->wait(lease, since_boot());
+  return std::max(guarded(lease) - since_boot(), Nanos(0));
 }
 
 tl::expected<Daemon::Kernel, Failure> close_kernel(const Options& options, const Config& config,
@@ -89,7 +93,8 @@ struct Prepared {
   Lock lock;
   Config config;
   std::map<NodeId, string> names;
-  bool unclean = false;  // the last process here left something undone
+  std::optional<Marker> last;  // of the last process here
+  Wishes wishes;
   Daemon::Kernel kernel;
 };
 
@@ -107,15 +112,22 @@ tl::expected<Prepared, Failure> prepare(const Options& options) {
   const auto nic = nft::find_nic(options.nic);
   if (!nic) return failed(nic.error());
   config.eligible = nic->carrier;
-  const bool unclean = marker_exists(*files);
-  if (auto marked = set_marker(*files); !marked) return tl::unexpected(marked.error());
+  auto wishes = load_wishes(files->wishes);
+  if (!wishes) return tl::unexpected(wishes.error());
+  const auto last = read_marker(*files);
+  const Nanos longest = last ? std::max(last->lease, config.lease) : config.lease;
+  if (auto marked = set_marker(*files, {longest, std::nullopt}); !marked) {
+    return tl::unexpected(marked.error());
+  }
   auto kernel = close_kernel(options, config, *nic);
   if (!kernel) {
-    if (!unclean) clear_marker(*files);
+    if (!last) remove_marker(*files);
+    if (last) [[maybe_unused]]
+      const auto kept = set_marker(*files, *last);
     return tl::unexpected(kernel.error());
   }
-  return Prepared{*files,  std::move(*lock),  std::move(config), node_names(*facts),
-                  unclean, std::move(*kernel)};
+  return Prepared{*files, std::move(*lock), std::move(config), node_names(*facts),
+                  last,   *wishes,          std::move(*kernel)};
 }
 
 struct Running {
@@ -154,9 +166,9 @@ tl::expected<void, Failure> begin(Running& running, const RunFiles& files, Nanos
   if (wait > Nanos(0)) {
     const auto ms = std::chrono::ceil<std::chrono::milliseconds>(wait).count();
     write_log(LogLevel::kNotice,
-              "an earlier sarud here did not end cleanly, or this machine has "
-              "just booted: joins in " +
-                  std::to_string(ms) + " ms, when the lease of that one has run out everywhere");
+              "an earlier sarud here ended within the last lease, or this machine has just booted: "
+              "joins in " +
+                  std::to_string(ms) + " ms, when nobody counts on that one any more");
   }
   return running.daemon->start(wait);
 }
@@ -166,7 +178,7 @@ tl::expected<ExitCode, Failure> serve(const Options& options, Readiness& readine
   auto prepared = prepare(options);
   if (!prepared) return tl::unexpected(prepared.error());
   const RunFiles& files = prepared->files;
-  const Nanos wait = wait_after(prepared->unclean, prepared->config.lease);
+  const Nanos wait = wait_after(prepared->last, prepared->config.lease);
   Running running;
   Daemon::Callbacks callbacks;
   callbacks.on_ready = [&readiness] {
@@ -174,14 +186,21 @@ tl::expected<ExitCode, Failure> serve(const Options& options, Readiness& readine
     readiness.ready();
   };
   callbacks.on_end = [&running, &files](bool clean, const std::vector<string>& errors) {
-    if (clean) clear_marker(files);
+    Marker marker{running.daemon->longest_lease(), std::nullopt};
+    if (clean) marker.ended = since_boot();
+    // Without the end in it, the next process waits longer than it need.
+    [[maybe_unused]] const auto kept = set_marker(files, marker);
     for (const string& error : errors) write_log(LogLevel::kError, error);
     running.code = errors.empty() ? ExitCode::kOk : ExitCode::kFailed;
     qb_loop_stop(running.loop);
   };
+  callbacks.keep_wishes = [&files](const Wishes& wishes) {
+    return save_wishes(files.wishes, wishes);
+  };
+  callbacks.keep_lease = [&files](Nanos lease) { return set_marker(files, {lease, std::nullopt}); };
   running.daemon =
       std::make_unique<Daemon>(running.loop, options, prepared->config, prepared->names,
-                               std::move(prepared->kernel), callbacks);
+                               prepared->wishes, std::move(prepared->kernel), callbacks);
   if (auto begun = begin(running, files, wait); !begun) {
     running.daemon->abandon();
     return tl::unexpected(begun.error());
@@ -231,7 +250,13 @@ tl::expected<ExitCode, Failure> serve_in_background(const Options& options) {
   return code;
 }
 
-tl::expected<ExitCode, Failure> run_task(const Options& options) {
+tl::expected<ExitCode, Failure> reload(const Options& options, const RawOptions& raw) {
+  const auto facts = check_node(options);
+  if (!facts) return tl::unexpected(facts.error());
+  return reload_running(options, raw, lease_of(*facts, options));
+}
+
+tl::expected<ExitCode, Failure> run_task(const Options& options, const RawOptions& raw) {
   switch (options.task) {
     case Task::kValidate:
       return ExitCode::kOk;
@@ -240,6 +265,8 @@ tl::expected<ExitCode, Failure> run_task(const Options& options) {
       if (!facts) return tl::unexpected(facts.error());
       return ExitCode::kOk;
     }
+    case Task::kReload:
+      return reload(options, raw);
     case Task::kCleanup:
       return clean_up(options);
     case Task::kServe:
@@ -266,6 +293,6 @@ int main(int argc, char** argv) {
   }
   const auto options = validate(line->raw);
   if (!options) return complain(options.error());
-  const auto code = run_task(*options);
+  const auto code = run_task(*options, line->raw);
   return code ? static_cast<int>(*code) : complain(code.error());
 }

@@ -33,6 +33,11 @@ tl::expected<void, Failure> check_cluster(const ClusterFacts& facts, const Optio
                   " nodes; a corosync process group, and so saru, has at most " +
                   std::to_string(kMaxMembers));
   }
+  if (lease_of(facts, options) > std::chrono::milliseconds(kMaxLeaseMs)) {
+    return refuse("corosync's token and consensus give a lease of more than " +
+                  std::to_string(kMaxLeaseMs / 60000) +
+                  " minutes: lower totem.token, or give lease-ms");
+  }
   if (facts.quorate_sides_may_differ() && options.fencing != Fencing::kIgnore) {
     const string which = facts.two_node        ? "two_node"
                          : facts.quorum_device ? "a quorum device"
@@ -69,6 +74,10 @@ Config make_config(const ClusterFacts& facts, const Options& options, const stri
   config.node_name = node_names(facts)[facts.local];
   if (config.node_name.empty()) config.node_name = host_name;
   if (config.node_name.size() > kMaxNodeName) config.node_name.resize(kMaxNodeName);
+  // Messages carry printable ASCII; what else a name may have is only for people.
+  for (char& c : config.node_name) {
+    if (c < ' ' || c > '~') c = '?';
+  }
   config.blocks = options.blocks;
   config.lease = lease_of(facts, options);
   config.config_hash = hash_of(options, config.lease);

@@ -202,6 +202,7 @@ tl::expected<Options, Failure> validate(const RawOptions& raw) {
   }
   if (raw.count("validate") != 0) options.task = Task::kValidate;
   if (raw.count("validate-node") != 0) options.task = Task::kValidateNode;
+  if (raw.count("reload") != 0) options.task = Task::kReload;
   return validate_service(std::move(options), raw);
 }
 

@@ -26,7 +26,7 @@ enum class Fencing {
 };
 
 // What this run of sarud is for.
-enum class Task { kServe, kValidate, kValidateNode, kCleanup };
+enum class Task { kServe, kValidate, kValidateNode, kReload, kCleanup };
 
 struct Options {
   Task task = Task::kServe;

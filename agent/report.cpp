@@ -67,6 +67,28 @@ json describe_members(const State& state, const Surroundings& around, const stri
   return members;
 }
 
+// What this node was told to change to, and who was not yet.
+json describe_config(const State& state) {
+  json waiting_for = json::array();
+  json next = nullptr;
+  char hex[17];
+  if (state.next) {
+    std::snprintf(hex, sizeof hex, "%016llx", static_cast<unsigned long long>(state.next->hash));
+    next = hex;
+    for (const auto& [process, peer] : state.view.peers) {
+      const bool has = peer.hello && (peer.hello->config_hash == state.next->hash ||
+                                      peer.hello->config_next == state.next->hash);
+      if (!has && process != state.me.process) {
+        waiting_for.push_back(peer.hello ? peer.hello->node_name
+                                         : "node " + std::to_string(process.node.value));
+      }
+    }
+  }
+  std::snprintf(hex, sizeof hex, "%016llx",
+                static_cast<unsigned long long>(state.config.config_hash));
+  return {{"hash", hex}, {"next", next}, {"waiting_for", waiting_for}};
+}
+
 json describe_view(const State& state, const Instant& now) {
   const View& view = state.view;
   return {{"open", view.open},
@@ -170,6 +192,7 @@ json describe(const State& state, const Options& options, const Surroundings& ar
           {"owns", is_open(state, now) ? state.kernel.held.size() : 0},
           {"held", state.kernel.held.to_ranges()},
           {"restored", describe_repair(around, now)},
+          {"config", describe_config(state)},
           {"view", describe_view(state, now)},
           {"members", describe_members(state, around, own_state)},
           {"owners", std::move(owners)},

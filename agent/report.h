@@ -46,6 +46,7 @@ struct Surroundings {
 //  "selector", "delivery", "connections", "lease_ms", "lease_left_ms", "weight", "eligible",
 //  "draining", "gate", "quorate", "state", "owns", "held",
 //  "restored": null or {"ms_ago", "what"},
+//  "config": {"hash", "next": null or hash, "waiting_for": [node]},
 //  "view": {"open", "ring", "round", "confirmed", "reason", "age_ms", "moved"},
 //  "members": [{"id", "node", "owns", "weight", "state"}], "warnings": [sentence],
 //  "owners": [node id or null, by block], "moving": [{"block", "from", "to"}]}

@@ -18,6 +18,8 @@ namespace saru {
 [[nodiscard]] std::string age(std::int64_t milliseconds);
 
 [[nodiscard]] std::string text_of_status(const nlohmann::json& status);
+// Of saructl events: time, level, text.
+[[nodiscard]] std::string text_of_events(const nlohmann::json& answer);
 [[nodiscard]] std::string text_of_map(const nlohmann::json& status, bool colour);
 
 // What `saructl owner`, `check` and `monitor` say, and how they end.

@@ -98,6 +98,11 @@ string text_of_status(const json& status) {
                                status.at("delivery").get<string>() + ", connections " +
                                status.at("connections").get<string>() + ", MAC " +
                                status.at("mac").get<string>());
+  const json& config = status.at("config");
+  if (!config.at("next").is_null()) {
+    text += line("new settings",
+                 "wait until these nodes have them too: " + joined(config.at("waiting_for")));
+  }
   text += "\n  node                id weight  blocks   share  state\n";
   for (const json& member : status.at("members")) text += member_line(member, blocks, self);
   unsigned nobodys = 0;

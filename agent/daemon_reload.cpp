@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Another configuration for a running sarud: asked for here, ordered by the core once all members
+// want it, and built in the kernel.
+#include "agent/daemon.h"
+#include "agent/logging.h"
+
+namespace saru {
+namespace {
+
+using nlohmann::json;
+using std::string;
+
+json refusal(const string& sentence, ExitCode code) {
+  return {{"ok", false}, {"error", sentence}, {"code", static_cast<int>(code)}};
+}
+
+std::optional<RawOptions> raw_options(const json& request) {
+  const json options = request.value("options", json());
+  if (!options.is_object()) return std::nullopt;
+  RawOptions raw;
+  for (const auto& [name, value] : options.items()) {
+    if (!value.is_string()) return std::nullopt;
+    raw[name] = value.get<string>();
+  }
+  return raw;
+}
+
+}  // namespace
+
+// {"command": "reload", "options": {name: text}, "lease_ns": N}: everything that sarud was given at
+// its start, and the lease that the asker's view of corosync gives.
+json Daemon::on_reload(const json& request) {
+  const auto raw = raw_options(request);
+  const json lease = request.value("lease_ns", json());
+  if (!raw || !lease.is_number_integer() || lease.get<std::int64_t>() <= 0) {
+    return refusal("the request does not say what to reload", ExitCode::kFailed);
+  }
+  auto wanted = validate(*raw);
+  if (!wanted) return refusal(wanted.error().sentence, wanted.error().code);
+  if (ending_ != Ending::kNo) return refusal("sarud is ending", ExitCode::kNotRunning);
+  if (state_.switching) {
+    return refusal("another change is under way; try again in a second", ExitCode::kBusy);
+  }
+  auto change = plan_change(options_, std::move(*wanted), Nanos(lease.get<std::int64_t>()));
+  if (!change) return refusal(change.error().sentence, change.error().code);
+  adopt_own(change->options);
+  change_ = std::move(*change);
+  if (change_->agreed.hash != state_.config.config_hash || state_.next) {
+    write_log(LogLevel::kNotice, "new parameters: they come into force when all nodes have them");
+    feed(change_->agreed);
+  }
+  return describe_now();
+}
+
+// What this node decides alone.
+void Daemon::adopt_own(const Options& wanted) {
+  options_.fencing = wanted.fencing;
+  if (options_.log_level != wanted.log_level) {
+    options_.log_level = wanted.log_level;
+    set_log_level(wanted.log_level);
+  }
+  if (options_.weight == wanted.weight) return;
+  options_.weight = wanted.weight;
+  feed(SetWeight{wishes_.weight_for(wanted.weight)});
+}
+
+// The members have ordered the change. Until the kernel has it whole, the old one is in force.
+nft::Result<nft::Held> Daemon::build_change(const KernelWrite& action) {
+  if (!change_ || change_->agreed.hash != *action.config) {
+    return tl::unexpected(Error{ErrorKind::kFailed, "the parameters to change to are gone"});
+  }
+  if (change_->agreed.lease > state_.longest_lease) {
+    if (auto kept = callbacks_.keep_lease(change_->agreed.lease); !kept) {
+      return tl::unexpected(Error{ErrorKind::kFailed, kept.error().sentence});
+    }
+  }
+  nft::TableConfig config = kernel_.table.config();
+  config.blocks = change_->options.blocks;
+  config.selection = change_->options.selection;
+  auto held =
+      nft::reconfigure(kernel_.table, kernel_.link, std::move(config), change_->options.addresses,
+                       action.owned, action.deadline, address_lifetime(change_->agreed.lease));
+  if (!held) return held;
+  options_ = std::move(change_->options);
+  change_.reset();
+  write_log(LogLevel::kNotice, "the new parameters are in force");
+  announce();
+  return held;
+}
+
+// A change that the kernel refused, or that came while another was under way, is asked for again.
+void Daemon::insist_on_change() {
+  if (!change_ || state_.next || state_.switching || state_.kernel.failed) return;
+  if (change_->agreed.hash == state_.config.config_hash) {
+    change_.reset();
+    return;
+  }
+  feed(change_->agreed);
+}
+
+void Daemon::keep_wishes() {
+  const auto kept = callbacks_.keep_wishes(wishes_);
+  if (!kept) {
+    write_log(LogLevel::kWarning, kept.error().sentence + "; a restart of sarud forgets it");
+  }
+}
+
+}  // namespace saru

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "agent/reload_client.h"
+
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "agent/ctl_client.h"
+
+namespace saru {
+namespace {
+
+using nlohmann::json;
+using std::string;
+using std::chrono::milliseconds;
+
+constexpr milliseconds kAnswer{3000};
+constexpr milliseconds kPoll{100};
+constexpr int kPolls = 20;
+
+string joined(const json& names) {
+  string text;
+  for (const json& name : names) text += (text.empty() ? "" : ", ") + name.get<string>();
+  return text;
+}
+
+}  // namespace
+
+tl::expected<ExitCode, Failure> reload_running(const Options& options, RawOptions raw,
+                                               Nanos lease) {
+  for (const char* own : {"reload", "foreground", "log-file"}) raw.erase(own);
+  const json request = {{"command", "reload"}, {"options", raw}, {"lease_ns", lease.count()}};
+  auto status = ask(options.id, request, kAnswer);
+  // Another change may just be under way.
+  for (int i = 0; i < kPolls && !status && status.error().code == ExitCode::kBusy; ++i) {
+    std::this_thread::sleep_for(kPoll);
+    status = ask(options.id, request, kAnswer);
+  }
+  if (!status) return tl::unexpected(status.error());
+  // The other nodes are usually told at the same time.
+  for (int i = 0; i < kPolls && !status->at("config").at("next").is_null(); ++i) {
+    std::this_thread::sleep_for(kPoll);
+    status = ask(options.id, {{"command", "status"}}, kAnswer);
+    if (!status) return tl::unexpected(status.error());
+  }
+  const json& config = status->at("config");
+  if (config.at("next").is_null()) {
+    std::puts("the parameters are in force");
+  } else {
+    std::printf("accepted: the parameters come into force when these nodes have them too: %s\n",
+                joined(config.at("waiting_for")).c_str());
+  }
+  return ExitCode::kOk;
+}
+
+}  // namespace saru
