@@ -16,7 +16,8 @@ class Neighbours:
     def __init__(self, cluster, node, folder):
         self.cluster, self.node, self.folder = cluster, node, folder
         self.running = {}
-        self.shell("mkdir -p /run/dbus")
+        # NetworkManager and systemd-networkd wait for udev as long as /sys can be written.
+        self.shell("mkdir -p /run/dbus; mount -o remount,bind,ro /sys")
         self.start("dbus", "dbus-daemon", "--system", "--nofork", "--nopidfile", "--nosyslog")
         cluster.wait(lambda: self.shell("test -S /run/dbus/system_bus_socket", check=False), 10,
                      f"D-Bus of {node}")
@@ -65,9 +66,7 @@ class Neighbours:
         self.ready("firewalld", lambda: self.shell("firewall-cmd -q --state", check=False))
 
     def network_manager(self):
-        # It would wait for udev as long as /sys can be written.
-        self.shell("mkdir -p /run/NetworkManager; mount -o remount,ro,bind /sys 2>/dev/null ||"
-                   " mount -o remount,ro /sys")
+        self.shell("mkdir -p /run/NetworkManager")
         self.start("NetworkManager", "NetworkManager", "--debug", "--log-level=INFO")
         self.ready("NetworkManager", lambda: self.shell(
             "nmcli -t -f STARTUP general | grep -qx started", check=False))
@@ -76,5 +75,5 @@ class Neighbours:
         self.shell("mkdir -p /run/systemd/netif/links /run/systemd/netif/leases"
                    " /run/systemd/netif/lldp; chown -R systemd-network: /run/systemd/netif")
         self.start("networkd", "/lib/systemd/systemd-networkd")
-        self.ready("networkd", lambda: "routable" in self.output("networkctl", "--no-pager",
-                                                                 "--no-legend", "list", "eth0"))
+        self.ready("networkd", lambda: "configured" in self.output("networkctl", "--no-pager",
+                                                                   "--no-legend", "list", "eth0"))
