@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What differs between the kernels that administrators run, and what we make of it. Each figure here
-is a line of docs/kernels.md."""
+"""What differs between the kernels that administrators run, and what we make of it: the lines of
+docs/kernels.md."""
 import os
 import re
 import signal
@@ -22,7 +22,7 @@ def left_s(listing, element):
 
 
 def timed_elements(net, tap):
-    """A timed element that is added again: a new end since Linux 6.12, silently the old one before"""
+    """A timed element that is added again: a new end since Linux 6.12, the old one before"""
     space = net.space("t")
 
     def nft(*lines):
@@ -114,7 +114,7 @@ def set_kinds(net, tap):
 
 
 def flushed_after_death(net, tap):
-    """A dead process's tables: left closed, but anybody can flush them; then the addresses run out"""
+    """A dead process's tables: left closed; after a foreign flush the addresses run out"""
     node = net.node()
     driver = net.driver(node)
     driver.must("open")
@@ -124,7 +124,7 @@ def flushed_after_death(net, tap):
     server = net.server(node, socket.SOCK_DGRAM, V4)
     driver.end(signal.SIGKILL)
     left = node.exec("nft", "list", "tables")
-    tap.check("table inet saru_1\n" in left and "live" not in left, "one table of each is left", left)
+    tap.check("table inet saru_1\n" in left and "live" not in left, "one of each is left", left)
     node.exec("nft", "flush", "ruleset")
     tap.check(node.exec("nft", "list", "tables") == "", "they can be flushed")
     end = time.monotonic() + 3 + lab.SLOW
