@@ -188,7 +188,7 @@ def flush_gap(net, tap):
             while (data := received(server, 0.02)) is not None:
                 times.append(struct.unpack("!Q", data)[0])
             gaps.append((times[-1] - times[0]) / 1e6 if times else 0.0)
-            while driver.must("news 1")["news"]:  # else the next repair comes too early
+            while driver.must("news 20")["news"]:  # else the next repair comes too early
                 pass
     finally:
         going = False
