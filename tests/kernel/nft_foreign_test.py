@@ -115,7 +115,7 @@ def orphaned(net, tap):
 
 
 DEEDS = [
-    ("delete rule inet saru_1 shared handle {shared:client's port}", "rule 2"),
+    ("delete rule inet saru_1 shared handle {shared:TCP first}", "rule 2"),
     ("delete rule inet saru_1 prerouting handle {prerouting:shared}", "chain prerouting: rule 1"),
     ("delete rule inet saru_1 open handle {open:this time}", "chain open: rule 1"),
     ("insert rule inet saru_1 shared accept", "chain shared: rule 1"),
