@@ -48,7 +48,7 @@ mount -n --move "$run" /run
 ip link set lo up
 echo 0 >/proc/sys/net/ipv6/conf/eth0/accept_dad
 echo 0 >/proc/sys/net/ipv6/conf/eth0/accept_ra
-ip addr add "$address4" dev eth0
+if [ "$address4" != - ]; then ip addr add "$address4" dev eth0; fi
 ip addr add "$address6" dev eth0 nodad
 ip link set eth0 up
 echo "$name booted"

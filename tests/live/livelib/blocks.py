@@ -28,9 +28,9 @@ def parse_owned(text):
     return None
 
 
-def read_kernels(cluster, nodes=None):
+def read_kernels(cluster, nodes=None, table=TABLE):
     """{node: its blocks as its kernel holds them; None: no table} of the living nodes."""
-    command = ["nft", "-j", "list", "set", "inet", TABLE, "owned"]
+    command = ["nft", "-j", "list", "set", "inet", table, "owned"]
     running = {
         node: subprocess.Popen(cluster.inside(node, command), stdin=subprocess.DEVNULL,
                                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,

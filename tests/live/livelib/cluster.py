@@ -104,11 +104,12 @@ class Cluster:
             raise LiveError(f"'{called}' failed ({process.returncode}): {said}")
         return subprocess.CompletedProcess(argv, process.returncode, out, err)
 
-    def up(self, nodes, token=None, consensus=None, pacemaker=True):
+    def up(self, nodes, token=None, consensus=None, pacemaker=True, ip_version=4):
         words = ["up", "--nodes", str(nodes), "--bin", f"{BUILD}/agent", "--ocf", f"{REPO}/ocf"]
         words += ["--token", str(token)] if token else []
         words += ["--consensus", str(consensus)] if consensus else []
         words += [] if pacemaker else ["--no-pacemaker"]
+        words += ["--ip-version", str(ip_version)]
         self.started = True
         self.rig(*words, timeout=60 + 10 * nodes)
         self.refresh()
@@ -223,12 +224,13 @@ def signals_as_errors():
 
 
 @contextlib.contextmanager
-def running_cluster(name, nodes, token=None, consensus=None, clone=True, on_wait=None):
+def running_cluster(name, nodes, token=None, consensus=None, clone=True, on_wait=None,
+                    ip_version=4):
     """A cluster with the clone of the README, taken away at the end whatever happens."""
     cluster = Cluster(name, on_wait)
     with signals_as_errors():
         try:
-            cluster.up(nodes, token, consensus)
+            cluster.up(nodes, token, consensus, ip_version=ip_version)
             if clone:
                 cluster.create_clone()
             yield cluster

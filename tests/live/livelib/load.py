@@ -20,6 +20,11 @@ def real_time(argv):
     return ["chrt", "--fifo", "4", *argv]
 
 
+def each(option, text):
+    """The option once for each of the words between commas."""
+    return [word for one in text.split(",") for word in (option, one)]
+
+
 def read_lines(path):
     """The complete lines of a file that may still be written."""
     try:
@@ -66,12 +71,12 @@ class Servers:
 class Witness:
     """saru-witness on all ports of the switch, from now on to the end of the run."""
 
-    def __init__(self, cluster, folder, shared_mac):
+    def __init__(self, cluster, folder, shared_mac, address=ADDRESS):
         self.records = f"{folder}/records"
         self.output = f"{folder}/witness.jsonl"
         self.errors = f"{folder}/witness.err"
         netns = f"{cluster.name}-lan"
-        argv = real_time([program("saru-witness"), "--address", ADDRESS, "--shared-mac",
+        argv = real_time([program("saru-witness"), *each("--address", address), "--shared-mac",
                           shared_mac, "--records", self.records, "--output", self.output,
                           "--ring-kib", "65536"])
         for machine in cluster.nodes + ["client"]:
@@ -123,8 +128,8 @@ class HttpLoad:
         self.output = f"{folder}/http.json"
         # A SYN is repeated after 1, 3, 7, 15 s: so much patience sees the end of a crash.
         self.timeout_s = 10 + 3 * cluster.detection_s()
-        argv = [program("saru-probe"), "http", "--address", address, "--seconds", "7200",
-                "--connections-per-second", str(rate), "--timeout", f"{self.timeout_s:.1f}",
+        argv = [program("saru-probe"), "http", *each("--address", address), "--seconds",
+                "7200", "--connections-per-second", str(rate), "--timeout", f"{self.timeout_s:.1f}",
                 "--log", self.log, "--expect", ",".join(cluster.nodes)]
         argv = real_time(argv)
         with open(self.output, "w", encoding="utf-8") as output:

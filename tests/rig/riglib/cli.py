@@ -76,6 +76,8 @@ def add_up(up):
     up.add_argument("--two-node", action="store_true", help="votequorum two_node, with --nodes 2")
     up.add_argument("--stonith", action="store_true",
                     help="real fencing: device 'power' (fence_rig) kills and boots nodes")
+    up.add_argument("--ip-version", type=int, default=4, choices=(4, 6),
+                    help="of Corosync's ring (4); 6: no machine has an IPv4 address at all")
     up.add_argument("--servers", type=int, default=0, metavar="K",
                     help="plain machines sK with 10.77.1.K")
     up.add_argument("--no-pacemaker", dest="pacemaker", action="store_false", help="Corosync only")

@@ -22,7 +22,7 @@ totem {{
   version: 2
   cluster_name: {name}
   transport: knet
-  ip_version: ipv4
+  ip_version: ipv{ip_version}
   crypto_cipher: {cipher}
   crypto_hash: {hash}
   token: {token}
@@ -92,13 +92,15 @@ def may_use_real_time():
 def corosync_conf(config):
     nodes = ""
     for k in range(1, config["nodes"] + 1):
-        nodes += (f"  node {{\n    ring0_addr: {switch.NODE_NET}.{k}\n"
+        v4, v6, _ = switch.plan(f"n{k}")
+        nodes += (f"  node {{\n    ring0_addr: {v4 if config['ip_version'] == 4 else v6}\n"
                   f"    name: n{k}\n    nodeid: {k}\n  }}\n")
     encrypted = config["crypto"] != "none"
     # Pings grow with the square of the nodes; nothing but the first link-up waits for them.
     ping, ping_timeout = (100, 2000) if config["nodes"] <= CROWD else (1000, 10000)
     return COROSYNC_CONF.format(
-        name=config["name"], cipher=config["crypto"], hash="sha256" if encrypted else "none",
+        name=config["name"], ip_version=config["ip_version"],
+        cipher=config["crypto"], hash="sha256" if encrypted else "none",
         token=config["token"], ping=ping, ping_timeout=ping_timeout, nodes=nodes,
         sched_rr="yes" if config["real_time"] else "no",
         consensus=f"  consensus: {config['consensus']}\n" if config["consensus"] else "",
@@ -132,7 +134,8 @@ def prepare_machine(rig, name, config):
     hosts = "127.0.0.1 localhost\n::1 localhost\n"
     for other in rig.machine_names():
         v4, v6, _ = switch.plan(other)
-        hosts += f"{v4} {other}\n{v6} {other}\n"
+        hosts += f"{v4} {other}\n" if config["ip_version"] == 4 else ""
+        hosts += f"{v6} {other}\n"
     write(f"{home}/etc/hosts", hosts)
     write(f"{home}/etc/hostname", f"{name}\n")
     if name[0] == "n":

@@ -97,6 +97,7 @@ def make_config(rig, options):
     return {"name": rig.name, "nodes": options.nodes, "servers": options.servers,
             "token": options.token, "consensus": options.consensus, "crypto": options.crypto,
             "two_node": options.two_node, "stonith": options.stonith,
+            "ip_version": options.ip_version,
             "pacemaker": options.pacemaker,
             "real_time": options.nodes <= cluster.CROWD and cluster.may_use_real_time(),
             "bin": binaries(options.bin), "ocf": agents(options.ocf),

@@ -85,7 +85,7 @@ class Booting:
         with open(self.console, "ab") as console:
             self.process = subprocess.Popen(
                 [f"{rig.dir}/nsinit", machine, f"{rig.share}/boot-node.sh", kind, machine, home,
-                 rig.share, f"{v4}/16", f"{v6}/64"],
+                 rig.share, f"{v4}/16" if rig.config()["ip_version"] == 4 else "-", f"{v6}/64"],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=console, cwd="/",
                 env={"PATH": PATH, "LANG": "C.UTF-8"}, start_new_session=True)
         self.pid = None
