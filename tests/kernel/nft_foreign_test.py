@@ -10,7 +10,7 @@ import threading
 import time
 
 import lab
-from lab import V4, received
+from lab import V4, drain, received
 
 
 def handle_of(node, chain, comment, family="inet"):
@@ -175,27 +175,32 @@ def flush_gap(net, tap):
             foreign.send(struct.pack("!Q", time.time_ns()))
             time.sleep(0.0001)
 
+    def flush():
+        """Flushes, has it repaired, and returns the milliseconds for which the address was open."""
+        driver.tell("repair 20000 even 60000")
+        time.sleep(0.02)
+        drain(server)
+        with subprocess.Popen(["ip", "netns", "exec", node.name, "nft", "flush", "ruleset"]):
+            answer = driver.answer()
+            # The flush may be told in two parts; only the last one names who did it.
+            while not any("(nft)" in one["text"] for one in answer["news"]):
+                answer = driver.must("repair 20000 even 60000")
+        times, end = [], time.monotonic() + 2 * lab.SLOW
+        while (data := received(server, 0.02 * lab.SLOW)) and time.monotonic() < end:
+            times.append(struct.unpack("!Q", data)[0])
+        return (times[-1] - times[0]) / 1e6 if times else 0.0
+
     thread = threading.Thread(target=flood)
     thread.start()
-    gaps = []
     try:
-        for _ in range(15):
-            driver.tell("repair 3000 even 60000")
-            time.sleep(0.02)
-            with subprocess.Popen(["ip", "netns", "exec", node.name, "nft", "flush", "ruleset"]):
-                driver.answer()
-            times = []
-            while (data := received(server, 0.02)) is not None:
-                times.append(struct.unpack("!Q", data)[0])
-            gaps.append((times[-1] - times[0]) / 1e6 if times else 0.0)
-            while driver.must("news 20")["news"]:  # else the next repair comes too early
-                pass
+        gaps = [flush() for _ in range(15)]
     finally:
         going = False
         thread.join()
     tap.note(f"foreign packets came in for {statistics.median(gaps):.2f} ms (median), "
              f"{max(gaps):.2f} ms (most)")
-    tap.check(max(gaps) < 250 * lab.SLOW, "the gap is short", gaps)
+    tap.check(statistics.median(gaps) < 250 * lab.SLOW and max(gaps) < 1000 * lab.SLOW,
+              "the gap is short", gaps)
     words = driver.must("verify")["value"]
     tap.check(words == [], "all is as before", words)
 
