@@ -312,8 +312,8 @@ static inline saru_u32 saru_block_of(saru_u32 value, saru_u32 blocks) {
 
 /*
  * An IP packet, from the first byte of its IP header. Who keeps packets otherwise (sk_buff) defines
- * SARU_HAS_PACKET, struct saru_packet and saru_read before this header: copies `size` bytes from
- * `offset`; 0, or not 0 when the packet has fewer.
+ * SARU_HAS_PACKET, struct saru_packet, saru_read and saru_length before this header. saru_read
+ * copies `size` bytes from `offset`; 0, or not 0 when the packet has fewer.
  */
 #ifndef SARU_HAS_PACKET
 struct saru_packet {
@@ -327,6 +327,7 @@ static inline int saru_read(const struct saru_packet* packet, saru_u32 offset, v
   for (i = 0; i < size; ++i) ((saru_u8*)to)[i] = packet->data[offset + i];
   return 0;
 }
+static inline saru_u32 saru_length(const struct saru_packet* packet) { return packet->length; }
 #endif
 
 /* Where a packet has its parts. */
@@ -362,13 +363,15 @@ static inline int saru_find_v4(const struct saru_packet* packet, struct saru_hea
 }
 
 static inline int saru_find_v6(const struct saru_packet* packet, struct saru_headers* at) {
-  enum { kHopByHop = 0, kRouting = 43, kFragment = 44, kNone = 59, kDestination = 60 };
+  enum { kHopByHop = 0, kRouting = 43, kFragment = 44, kDestination = 60 };
   saru_u8 ip[SARU_V6_HEADER];
   saru_u8 extension[4];
   saru_u8 last;
   saru_u32 i;
   if (saru_read(packet, 0, ip, sizeof ip)) return -1;
   at->end = SARU_V6_HEADER + saru_big16(ip + 4);
+  /* A jumbogram; the kernel asks for no more than that. */
+  if (at->end == SARU_V6_HEADER && ip[SARU_V6_PROTOCOL] == kHopByHop) at->end = saru_length(packet);
   if (saru_read(packet, at->end - 1, &last, 1)) return -1;
   at->protocol = ip[SARU_V6_PROTOCOL];
   at->transport = SARU_V6_HEADER;
@@ -377,7 +380,10 @@ static inline int saru_find_v6(const struct saru_packet* packet, struct saru_hea
     if (kind != kHopByHop && kind != kRouting && kind != kFragment && kind != kDestination) {
       return 0;
     }
-    if (saru_get(packet, at, at->transport, extension, sizeof extension)) return -1;
+    /* As much as ipv6_find_hdr() looks at; that the rest is there is not asked. */
+    if (saru_get(packet, at, at->transport, extension,
+                 (kind == kFragment || kind == kRouting) ? 4 : 2))
+      return -1;
     if (kind == kFragment && (saru_big16(extension + 2) & 0xfff8U)) return -1;
     at->protocol = extension[0];
     at->transport += kind == kFragment ? 8U : (extension[1] + 1U) * 8;

@@ -46,13 +46,21 @@ json answer_of(const Result<T>& result) {
   }
 }
 
-// "all", "none", "even", "odd", or "0-3,7".
+// "all", "none", "even", "odd", "bit3", "bit3-", or "0-3,7".
 BlockSet parse_blocks(const std::string& text, unsigned blocks) {
   BlockSet set(blocks);
   if (text == "all") set.fill();
   if (text == "even" || text == "odd") {
     for (unsigned b = text == "odd"; b < blocks; b += 2)
       set.insert(BlockId{static_cast<std::uint16_t>(b)});
+  }
+  // "bit3": those whose number has bit 3; "bit3-": the others.
+  if (unsigned bit = 0; std::sscanf(text.c_str(), "bit%u", &bit) == 1) {
+    for (unsigned b = 0; b < blocks; ++b) {
+      const bool has = (b >> bit & 1U) != 0;
+      if (has != text.ends_with('-')) set.insert(BlockId{static_cast<std::uint16_t>(b)});
+    }
+    return set;
   }
   std::istringstream ranges(text);
   for (std::string range; std::getline(ranges, range, ',');) {
@@ -121,7 +129,8 @@ json Driver::write(std::istream& words, bool anew) {
   return answer;
 }
 
-// BLOCKS LEASE_MS [--address A,B] [--blocks N]: the configuration that follows.
+// BLOCKS LEASE_MS [--address A,B] [--blocks N] [--selector S] [--seed N] [--services LIST], the
+// last one to the end of the line: the configuration that follows.
 json Driver::reconfigure(std::istream& words) {
   TableConfig next = config;
   std::vector<ServiceAddress> next_addresses = addresses;
@@ -129,6 +138,13 @@ json Driver::reconfigure(std::istream& words) {
   long lease_ms = 0;
   words >> owned >> lease_ms;
   for (std::string name, value; words >> name >> value;) {
+    if (name == "--selector") next.selection.selector = *parse_selector(value);
+    if (name == "--seed") next.selection.seed = static_cast<std::uint32_t>(std::stoul(value));
+    if (name == "--services") {
+      std::string rest;
+      std::getline(words, rest);
+      next.selection.services = *parse_services(value + rest);
+    }
     if (name == "--blocks") next.blocks = static_cast<unsigned>(std::stoul(value));
     if (name != "--address") continue;
     next_addresses.clear();
