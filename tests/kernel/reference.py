@@ -132,7 +132,8 @@ def value(packet, selection):
         if head < 20 or length < head or length > len(packet) or part(packet, 6, 2) & 0x1fff:
             return NOBODY
         packet = packet[:length]
-        source, target, protocol, at = address(packet, 12, 4), address(packet, 16, 4), packet[9], head
+        source, target = address(packet, 12, 4), address(packet, 16, 4)
+        protocol, at = packet[9], head
         icmp, queries, errors, everywhere = 1, (0, 8, 13, 14), (3, 11, 12), ()
     elif version == 6 and len(packet) >= 40:
         if 40 + part(packet, 4, 2) > len(packet):
