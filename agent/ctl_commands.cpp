@@ -142,7 +142,7 @@ CtlResult ctl_events(const CtlOptions& options) {
 }
 
 CtlResult ctl_owner(const CtlOptions& options) {
-  const auto packet = parse_client(options.address, options.protocol);
+  const auto packet = parse_client(options.address, options.protocol, options.to);
   if (!packet) return fail(ExitCode::kBadHere, packet.error());
   const auto status = status_of(options);
   if (!status) return tl::unexpected(status.error());

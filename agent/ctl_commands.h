@@ -21,6 +21,7 @@ struct CtlOptions {
   bool force = false;  // stop: kill a sarud that does not end in time
   std::string address;
   std::string protocol;
+  std::string to;
   std::string weight;
   unsigned count = 0;  // events: the last so many; 0: all there are
 };

@@ -45,7 +45,9 @@ void add_arguments(CLI::App& command, const std::string& name, CtlOptions& optio
   } else if (name == "owner") {
     command.add_option("address", options.address, "client ADDR[:PORT]; IPv6 as [ADDR]:PORT")
         ->required();
-    command.add_option("protocol", options.protocol, "tcp (default), udp, icmp or icmpv6");
+    command.add_option("protocol", options.protocol,
+                       "tcp (default), udp, udplite, dccp, sctp, icmp or icmpv6");
+    command.add_option("--to", options.to, "where to: PORT, ADDR:PORT or [ADDR]:PORT");
   } else if (name == "weight") {
     command.add_option("weight", options.weight, "0 to 65535; 0 owns nothing")->required();
   }

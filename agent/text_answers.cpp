@@ -15,21 +15,53 @@ string name_of(const json& status, const json& node) {
   return "node " + node.dump() + " (has left the group)";
 }
 
+Served served_of(const json& status) {
+  Served served;
+  served.blocks = status.at("blocks").get<unsigned>();
+  served.selection.selector =
+      parse_selector(status.at("selector").get<string>()).value_or(Selector::kSrcPort);
+  served.selection.seed = status.value("seed", std::uint32_t{0});
+  if (auto services = parse_services(status.value("services", ""))) {
+    served.selection.services = std::move(*services);
+  }
+  for (const json& text : status.at("addresses")) {
+    if (const auto address = IpAddress::parse(text.get<string>())) {
+      served.addresses.push_back(*address);
+    }
+  }
+  return served;
+}
+
+const char* name_of_values(Selector selector) {
+  switch (selector) {
+    case Selector::kSrcPort:
+      return "source ports ";
+    case Selector::kDstPort:
+      return "destination ports ";
+    case Selector::kSrcAddr:
+      return "low 16 bits of the source address ";
+    case Selector::kDstAddr:
+      return "low 16 bits of the destination address ";
+    case Selector::kSrcAddrPort:
+      break;
+  }
+  return "hash of source address and port ";
+}
+
 string blocks_text(const json& count) { return count == 1 ? "1 block" : count.dump() + " blocks"; }
 
 }  // namespace
 
 Answer text_of_owner(const json& status, const ClientPacket& packet) {
-  const unsigned blocks = status.at("blocks").get<unsigned>();
-  const BlockId block = block_of(packet, blocks);
-  const unsigned width = 65536 / blocks;
+  const Served served = served_of(status);
+  const auto found = block_of(packet, served);
+  if (!found) return {found.error() + "\n", false};
+  const BlockId block = found->block;
+  const unsigned width = SARU_SELECTOR_VALUES / served.blocks;
   const unsigned first = block.value * width;
   const string range = std::to_string(first) + "-" + std::to_string(first + width - 1);
-  const string what = packet.protocol == Protocol::kIcmp
-                          ? "low 16 bits of the source address " + range
-                          : "source ports " + range;
-  const string head =
-      to_text(packet) + " is block " + std::to_string(block.value) + " (" + what + "): ";
+  const string head = to_text(packet) + " is block " + std::to_string(block.value) + " (" +
+                      name_of_values(found->selector) + range + "): ";
   const json& owners = status.at("owners");
   if (owners.empty()) return {head + "no table has been agreed yet\n", false};
   for (const json& move : status.at("moving")) {

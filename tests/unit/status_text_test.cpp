@@ -165,20 +165,60 @@ TEST(OwnerText, NamesBlockRangeAndNode) {
 TEST(OwnerText, IcmpGoesByTheAddress) {
   const auto packet = parse_client("fd77::1234", "icmpv6");
   ASSERT_TRUE(packet);
-  EXPECT_EQ(block_of(*packet, 512).value, 0x1234 / 128);
-  EXPECT_EQ(block_of(*parse_client("10.77.0.250", "icmp"), 512).value, 250 / 128);
+  EXPECT_EQ(block_of(*packet, {})->block.value, 0x1234 / 128);
+  EXPECT_EQ(block_of(*parse_client("10.77.0.250", "icmp"), {})->block.value, 250 / 128);
+}
+
+TEST(OwnerText, GoesByTheSelectorThatAppliesAndSaysWhatItMustKnow) {
+  json status = sixteen_blocks();
+  status["selector"] = "src-addr";
+  status["services"] = "443 by dst-port, 53/udp by src-port";
+  const auto text = [&](const char* client, const char* protocol, const char* to) {
+    return text_of_owner(status, *parse_client(client, protocol, to)).text;
+  };
+  EXPECT_EQ(text("192.0.2.7", "tcp", "80"),
+            "192.0.2.7 tcp to port 80 is block 0 (low 16 bits of the source address 0-4095): n1\n");
+  EXPECT_EQ(text("192.0.2.7", "tcp", "10.77.0.100:443"),
+            "192.0.2.7 tcp to 10.77.0.100:443 is block 0 (destination ports 0-4095): n1\n");
+  EXPECT_EQ(text("192.0.2.7", "", ""),
+            "\"443 by dst-port\" is a service of its own: say with --to to which port the packet "
+            "goes\n");
+  EXPECT_EQ(text("192.0.2.7", "udp", "53"),
+            "the block depends on the client's port: give 192.0.2.7:PORT, or the protocol icmp\n");
+  EXPECT_EQ(text("[fd77::7]:5000", "udp", "[fd77::100]:53"),
+            "[fd77::7]:5000 udp to [fd77::100]:53 is block 1 (source ports 4096-8191): n2\n");
+  status["services"] = "[fd77::100]:53 by src-port";
+  EXPECT_EQ(text("[fd77::7]:5000", "udp", "53"),
+            "[fd77::7]:5000 udp to port 53 is block 1 (source ports 4096-8191): n2\n");
+  status["addresses"] = {"fd77::100", "fd77::101"};
+  EXPECT_EQ(text("[fd77::7]:5000", "udp", "53"),
+            "\"[fd77::100]:53 by src-port\" is a service of its own: say with --to to which "
+            "ADDRESS:PORT the packet goes\n");
+  status["selector"] = "dst-addr";
+  status["services"] = "";
+  EXPECT_EQ(text("fd77::7", "udp", ""),
+            "the block depends on the shared address that the packet goes to: give --to "
+            "ADDRESS:PORT\n");
+  EXPECT_EQ(text("fd77::7", "udp", "[fd77::ffff]:1").substr(0, 45),
+            "fd77::7 udp to [fd77::ffff]:1 is block 15 (lo");
+  // As nf_tables has it: tests/kernel/golden/packets.txt, selection 5.
+  status["selector"] = "src-addr-port";
+  status["seed"] = 0xfedcba98;
+  EXPECT_EQ(text("203.0.113.255:61440", "udplite", ""),
+            "203.0.113.255:61440 udplite is block 1 (hash of source address and port 4096-8191): "
+            "n2\n");
 }
 
 TEST(OwnerText, WhatCannotBeAskedIsSaid) {
-  EXPECT_EQ(
-      parse_client("192.0.2.7", "").error(),
-      "the block of a TCP or UDP packet depends on the client's port: give 192.0.2.7:PORT, or "
-      "the protocol icmp");
+  EXPECT_EQ(block_of(*parse_client("192.0.2.7", ""), {}).error(),
+            "the block depends on the client's port: give 192.0.2.7:PORT, or the protocol icmp");
+  EXPECT_EQ(parse_client("192.0.2.7:1", "", "[fd77::1]:443").error(),
+            "a packet from 192.0.2.7 cannot go to fd77::1");
   EXPECT_EQ(parse_client("192.0.2.7:99999", "").error(),
             "the port in \"192.0.2.7:99999\" is not a number to 65535");
   EXPECT_EQ(parse_client("web:80", "").error(), "\"web\" is not an IPv4 or IPv6 address");
-  EXPECT_EQ(parse_client("192.0.2.7:1", "sctp").error(),
-            "protocol \"sctp\" is not served; use tcp, udp, icmp or icmpv6");
+  EXPECT_EQ(parse_client("192.0.2.7:1", "gre").error(),
+            "protocol \"gre\" is not served; use tcp, udp, udplite, dccp, sctp, icmp or icmpv6");
   EXPECT_TRUE(parse_client("[fd77::7]:4711", "udp"));
 }
 
