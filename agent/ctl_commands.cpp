@@ -126,6 +126,12 @@ CtlResult ctl_status(const CtlOptions& options) {
 CtlResult ctl_map(const CtlOptions& options) {
   const auto status = status_of(options);
   if (!status) return tl::unexpected(status.error());
+  if (options.load) {
+    const auto loads = ask(status->at("id").get<std::uint16_t>(), {{"command", "load"}}, kAnswer);
+    if (!loads) return tl::unexpected(loads.error());
+    print(options.json ? loads->at("loads").dump() + "\n" : text_of_load(*loads));
+    return ExitCode::kOk;
+  }
   print(text_of_map(*status, colour_wanted()));
   return ExitCode::kOk;
 }

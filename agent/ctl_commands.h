@@ -23,6 +23,7 @@ struct CtlOptions {
   std::string protocol;
   std::string to;
   std::string weight;
+  bool load = false;   // map: new connections instead of owners
   unsigned count = 0;  // events: the last so many; 0: all there are
 };
 

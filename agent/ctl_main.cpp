@@ -36,6 +36,9 @@ void add_arguments(CLI::App& command, const std::string& name, CtlOptions& optio
   if (name == "status" || name == "check" || name == "events") {
     command.add_flag("--json", options.json, "print JSON instead of text");
     if (name == "events") command.add_option("-n,--count", options.count, "only the last so many");
+  } else if (name == "map") {
+    command.add_flag("--load", options.load, "new connections that this node accepted, by block");
+    command.add_flag("--json", options.json, "with --load: JSON instead of text");
   } else if (name == "monitor") {
     command
         .add_option("--settle", settle, "first wait, up to so many seconds, for an agreed table")

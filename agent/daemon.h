@@ -115,6 +115,7 @@ class Daemon {
   nlohmann::json on_weight(const nlohmann::json& request);
   nlohmann::json on_drain(bool drain);
   nlohmann::json on_verify();
+  nlohmann::json on_load();
   nlohmann::json on_events(const nlohmann::json& request);
 
   // Another configuration (daemon_reload.cpp).

@@ -81,6 +81,7 @@ nft::Result<nft::Held> Daemon::build_change(const KernelWrite& action) {
       nft::reconfigure(kernel_.table, kernel_.link, std::move(config), change_->options.addresses,
                        action.owned, action.deadline, address_lifetime(change_->agreed.lease));
   if (!held) return held;
+  if (options_.blocks != change_->options.blocks) around_.table = {};  // its blocks are no more
   options_ = std::move(change_->options);
   change_.reset();
   write_log(LogLevel::kNotice, "the new parameters are in force");

@@ -31,6 +31,7 @@ void Daemon::on_request(Control& control, ClientId client, const json& request) 
   if (command == "check") return begin_audit(client);
   if (command == "verify") return control.reply(client, on_verify());
   if (command == "weight") return control.reply(client, on_weight(request));
+  if (command == "load") return control.reply(client, on_load());
   if (command == "events") return control.reply(client, on_events(request));
   if (command == "reload") return control.reply(client, on_reload(request));
   if (command == "drain") return control.reply(client, on_drain(true));
@@ -99,6 +100,14 @@ json Daemon::on_drain(bool drain) {
   keep_wishes();
   feed(eligibility_.event());
   return describe_now();
+}
+
+json Daemon::on_load() {
+  const auto loads = kernel_.table.loads();
+  if (!loads) return refusal(loads.error().text);
+  json answer = describe_now();
+  answer["loads"] = *loads;
+  return answer;
 }
 
 json Daemon::on_events(const json& request) {

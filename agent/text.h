@@ -22,6 +22,9 @@ namespace saru {
 [[nodiscard]] std::string text_of_events(const nlohmann::json& answer);
 [[nodiscard]] std::string text_of_map(const nlohmann::json& status, bool colour);
 
+// With "loads" (new connections by block) in the status: how they spread over the blocks.
+[[nodiscard]] std::string text_of_load(const nlohmann::json& status);
+
 // What `saructl owner`, `check` and `monitor` say, and how they end.
 struct Answer {
   std::string text;

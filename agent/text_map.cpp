@@ -46,6 +46,23 @@ string paint(const Drawn& drawn, bool colour) {
   return "\033[" + drawn.colour + "m" + drawn.symbol + "\033[0m";
 }
 
+// "source ports" and the like; what a block is a slice of.
+string slices_of(const json& status) {
+  const string selector = status.at("selector").get<string>();
+  if (selector == "src-port") return "source ports";
+  if (selector == "dst-port") return "destination ports";
+  if (selector == "src-addr") return "source addresses (low 16 bits)";
+  if (selector == "dst-addr") return "destination addresses (low 16 bits)";
+  return "hash values of client address and port";
+}
+
+string headline(const json& status, const string& what) {
+  const unsigned blocks = status.at("blocks").get<unsigned>();
+  return "saru " + std::to_string(status.at("id").get<unsigned>()) + ": " + std::to_string(blocks) +
+         " blocks of " + std::to_string(65536 / blocks) + " " + slices_of(status) + ", " + what +
+         "\n\n";
+}
+
 string draw_grid(const std::vector<Drawn>& cells, bool colour) {
   string text;
   for (std::size_t block = 0; block < cells.size(); ++block) {
@@ -115,9 +132,7 @@ string moving_lines(const json& moving, const std::map<unsigned, Drawn>& nodes) 
 string text_of_map(const json& status, bool colour) {
   const json& owners = status.at("owners");
   const unsigned blocks = status.at("blocks").get<unsigned>();
-  string text = "saru " + std::to_string(status.at("id").get<unsigned>()) + ": " +
-                std::to_string(blocks) + " blocks of " + std::to_string(65536 / blocks) +
-                " source ports, as " + status.at("node").get<string>() + " sees them\n\n";
+  string text = headline(status, "as " + status.at("node").get<string>() + " sees them");
   if (owners.empty()) {
     return text + "  No table has been agreed yet. This node: " + status.at("state").get<string>() +
            ".\n";
@@ -140,6 +155,31 @@ string text_of_map(const json& status, bool colour) {
   text += moving_lines(status.at("moving"), nodes);
   if (!status.at("view").at("confirmed").get<bool>()) {
     text += "\n  A new table is being agreed on; this is the last one.\n";
+  }
+  return text;
+}
+
+string text_of_load(const json& status) {
+  constexpr std::size_t kBusiest = 5;
+  const auto loads = status.at("loads").get<std::vector<std::uint64_t>>();
+  const string node = status.at("node").get<string>();
+  string text = headline(status, "new connections that " + node + " accepted");
+  std::vector<Drawn> cells;
+  std::vector<std::size_t> order;
+  const std::uint64_t most = loads.empty() ? 0 : *std::max_element(loads.begin(), loads.end());
+  std::uint64_t sum = 0;
+  for (const std::uint64_t load : loads) {
+    const auto tenth = most == 0 ? 0 : static_cast<int>(1 + (load * 9 - 1) / most);
+    cells.push_back({load == 0 ? kNobody : static_cast<char>('0' + tenth), ""});
+    order.push_back(order.size());
+    sum += load;
+  }
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return loads[a] > loads[b]; });
+  text += draw_grid(cells, false) + "\n    .  none   1..9  by ninths of the busiest block\n";
+  text += "    " + std::to_string(sum) + " in all, since sarud's table was made\n";
+  for (std::size_t i = 0; i < std::min(kBusiest, order.size()) && loads[order[i]] > 0; ++i) {
+    text += "    block " + std::to_string(order[i]) + ": " + std::to_string(loads[order[i]]) + "\n";
   }
   return text;
 }

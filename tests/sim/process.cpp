@@ -33,7 +33,7 @@ void World::start_process(unsigned node) {
   Config config;
   config.node_name = "n" + std::to_string(node + 1);
   config.node = NodeId{node + 1};
-  config.blocks = kBlocks;
+  config.blocks = m.version.blocks();
   config.lease = lease(m.version);
   config.config_hash = m.version.hash();
   config.quorum_votes = settings_.nodes / 2 + 1;
@@ -260,10 +260,8 @@ void World::write_kernel(unsigned node) {
   const auto [write, times] = *p.write;
   p.write.reset();
   const auto [deadline, span] = times;
-  const unsigned cut =
-      Version{static_cast<unsigned>(write.config.value_or(p.state->config.config_hash) -
-                                    Version{}.hash())}
-          .cut();
+  const Version version{
+      static_cast<unsigned>(write.config.value_or(p.state->config.config_hash) - Version{}.hash())};
   if (faults_ && chance(0.001)) {
     trace(node, "the kernel refuses a write");
     p.own.push_back(
@@ -272,10 +270,9 @@ void World::write_kernel(unsigned node) {
   }
   if (write.deadline && span > 0) {
     const Time absolute = planted() == Plant::kRelativeDeadline ? now_ + span : deadline;
-    m.kernel = {cut, write.owned, absolute, now_ + span};
+    m.kernel = {version.cut(), write.owned, absolute, now_ + span};
   } else {
-    m.kernel = KernelModel{};
-    m.kernel.cut = cut;
+    m.kernel = KernelModel{version.cut(), BlockSet(version.blocks()), -1, -1};
   }
   counts.switches += write.config ? 1 : 0;
   check_owners(node);

@@ -55,8 +55,9 @@ void World::reload(unsigned node, Version version) {
     const bool waiting = state.next && state.next->hash == version.hash();
     if (!state.switching && !waiting && state.config.config_hash != version.hash()) {
       const Version now{static_cast<unsigned>(state.config.config_hash - Version{}.hash())};
-      p->own.push_back(
-          {{}, Reconfigure{version.hash(), kBlocks, lease(version), now.cut() == version.cut()}});
+      p->own.push_back({{},
+                        Reconfigure{version.hash(), version.blocks(), lease(version),
+                                    now.cut() == version.cut()}});
       pump_soon(node, 0);
     }
   }
@@ -133,7 +134,7 @@ void World::heal_all() {
 void World::demand_all_owned(const std::string& when) {
   if (failed()) return;
   std::string missing;
-  for (unsigned b = 0; b < kBlocks; ++b) {
+  for (unsigned b = 0; b < newest_.blocks(); ++b) {
     if (owners(b) != 1) missing += " " + std::to_string(b);
   }
   if (!missing.empty()) fail(when + ": nobody accepts blocks" + missing);
@@ -203,7 +204,7 @@ void World::run_crash() {
   reform(full * 9 / 10, full);
   while (!failed() && now_ < died + 3 * kSecond) {
     run_until(now_ + kMs);
-    for (unsigned b = 0; b < kBlocks; ++b) {
+    for (unsigned b = 0; b < newest_.blocks(); ++b) {
       const bool its = lost.contains(BlockId{static_cast<std::uint16_t>(b)});
       const bool late = now_ > died + lease(newest_).count() * 13 / 10;
       if (owners(b) == 1 || (its && !late)) continue;

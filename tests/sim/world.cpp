@@ -118,7 +118,7 @@ Nanos World::longest_lease() const { return std::max({lease({0}), lease({1}), le
 unsigned World::owners(unsigned block) const {
   unsigned count = 0;
   for (const Node& m : machines_) {
-    count += m.up && m.kernel.open(now_) &&
+    count += m.up && m.kernel.open(now_) && block < m.kernel.owned.blocks() &&
              m.kernel.owned.contains(BlockId{static_cast<std::uint16_t>(block)});
   }
   return count;
@@ -134,6 +134,7 @@ void World::check_owners(unsigned node) {
       fail("n" + std::to_string(node + 1) + " and n" + std::to_string(other.index + 1) +
            " accept packets by different cuts");
     }
+    if (kernel.cut != other.kernel.cut) continue;
     if (!kernel.owned.intersects(other.kernel.owned)) continue;
     const BlockSet both = kernel.owned & other.kernel.owned;
     fail("n" + std::to_string(node + 1) + " and n" + std::to_string(other.index + 1) +

@@ -25,7 +25,6 @@ namespace saru::sim {
 using Time = std::int64_t;  // nanoseconds of the world's clock
 inline constexpr Time kMs = 1'000'000;
 inline constexpr Time kSecond = 1000 * kMs;
-inline constexpr unsigned kBlocks = kMinBlocks;
 
 void plant(Plant which);
 std::optional<Plant> plant_by_name(const std::string& name);
@@ -47,12 +46,13 @@ struct Version {
   unsigned number = 0;
   std::uint64_t hash() const { return 42 + number; }
   unsigned cut() const { return number / 2; }
+  unsigned blocks() const { return cut() % 2 == 0 ? kMinBlocks : 2 * kMinBlocks; }
 };
 
 // What nft holds, in world time. Accepts a block while it is owned and neither guard has run out.
 struct KernelModel {
   unsigned cut = 0;
-  BlockSet owned{kBlocks};
+  BlockSet owned{kMinBlocks};
   Time deadline = -1;  // the absolute rule
   Time timer = -1;     // the timed element: counts from the write
   bool open(Time now) const { return now < deadline && now < timer; }

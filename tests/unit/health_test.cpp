@@ -10,7 +10,8 @@ namespace {
 using nlohmann::json;
 
 json well() {
-  return {{"state", "open"},     {"draining", false},
+  return {{"state", "open"},     {"config", {{"next", nullptr}}},
+          {"draining", false},
           {"eligible", true},    {"quorate", true},
           {"weight", 1},         {"owns", 171},
           {"restored", nullptr}, {"view", {{"open", true}, {"confirmed", true}}}};

@@ -40,6 +40,7 @@ json sixteen_blocks() {
           {"quorate", true},
           {"state", "open"},
           {"owns", 6},
+          {"config", {{"hash", "7"}, {"next", nullptr}, {"waiting_for", json::array()}}},
           {"view",
            {{"open", true},
             {"ring", "1.24"},
@@ -65,6 +66,32 @@ TEST(StatusText, ShowsNodeLeaseViewAndMembers) {
             "* n1                   1      1       6  37.5 %  open\n"
             "  n2                   2      1       5  31.2 %  serving\n"
             "  n3                   3      1       5  31.2 %  serving\n");
+}
+
+TEST(StatusText, NamesTheNodesThatNewParametersWaitFor) {
+  json status = sixteen_blocks();
+  status["config"] = {{"hash", "7"}, {"next", "8"}, {"waiting_for", {"n2", "n3"}}};
+  const std::string text = text_of_status(status);
+  EXPECT_NE(text.find("wait until these nodes have them too: n2, n3"), std::string::npos) << text;
+}
+
+TEST(LoadText, DrawsNinthsAndNamesTheBusiestBlocks) {
+  json status = sixteen_blocks();
+  status["loads"] = {0, 1, 9, 90, 45, 10, 11, 0, 0, 0, 0, 0, 0, 0, 0, 80};
+  EXPECT_EQ(text_of_load(status),
+            "saru 1: 16 blocks of 4096 source ports, new connections that n1 accepted\n"
+            "\n"
+            "    0  .119512. .......8\n"
+            "\n"
+            "    .  none   1..9  by ninths of the busiest block\n"
+            "    246 in all, since sarud's table was made\n"
+            "    block 3: 90\n"
+            "    block 15: 80\n"
+            "    block 4: 45\n"
+            "    block 6: 11\n"
+            "    block 5: 10\n");
+  status["loads"] = json::array({0, 0});
+  EXPECT_NE(text_of_load(status).find("0 in all"), std::string::npos);
 }
 
 TEST(StatusText, SaysWhatIsWrong) {
