@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "nft/plan.h"
+#include "tests/unit/golden_packets.h"
 
 namespace saru::nft {
 namespace {
@@ -288,6 +289,55 @@ TEST(NftPlan, TellsIcmpErrorsApartByTheQuotedPacket) {
           }
         }
       }
+    }
+  }
+}
+
+// A golden packet as the kernel has it when it comes to the rules.
+Packet packet_of(const Golden& golden) {
+  const saru_packet raw{golden.packet.data(), static_cast<saru_u32>(golden.packet.size())};
+  saru_headers at{};
+  Packet packet;
+  packet.time_ns = kEnd - 1;
+  if (saru_find_headers(&raw, &at) != 0) at = {saru_u32{golden.packet[0]} >> 4, 255, 0, 0};
+  packet.family = at.version == 4 ? NFPROTO_IPV4 : NFPROTO_IPV6;
+  packet.protocol = static_cast<std::uint8_t>(at.protocol);
+  const auto bytes = [&](saru_u32 from, saru_u32 to) {
+    return Bytes(golden.packet.begin() + from, golden.packet.begin() + std::max(from, to));
+  };
+  packet.network = bytes(0, static_cast<saru_u32>(golden.packet.size()));
+  packet.transport = at.transport < at.end ? bytes(at.transport, at.end) : Bytes();
+  return packet;
+}
+
+TEST(NftPlan, GoldenPacketsAreAcceptedByTheirBlockAlone) {
+  const Book book = read_book();
+  for (std::size_t i = 0; i < book.selections.size(); ++i) {
+    TableConfig config = make_config(16);
+    for (const char* text : {"10.9.7.2", "fd09::7:2"}) {
+      config.addresses.push_back(*IpAddress::parse(text));
+    }
+    config.selection = book.selections[i];
+    ASSERT_EQ(check(config), std::nullopt);
+    BlockSet none(config.blocks);
+    for (const Golden& golden : book.packets) {
+      if (!golden.whole) continue;
+      const std::string& answer = golden.answers[i];
+      BlockSet one = none;
+      if (answer[0] <= '9') {
+        one.insert(BlockId{static_cast<std::uint16_t>(std::stoul(answer) / (65536 / 16))});
+      }
+      BlockSet all = none;
+      all.fill();
+      const auto verdict = [&](const BlockSet& owned) {
+        const Contents contents{owned, Lease{std::chrono::seconds(1), Nanos(kEnd)}};
+        return verdict_of(make_plan(config, contents, Features{}, false), packet_of(golden));
+      };
+      EXPECT_EQ(verdict(all), answer == "nobody" ? NF_DROP : NF_ACCEPT) << golden.name << " " << i;
+      EXPECT_EQ(verdict(all - one), answer == "all" ? NF_ACCEPT : NF_DROP)
+          << golden.name << " " << i;
+      if (one.empty()) continue;
+      EXPECT_EQ(verdict(one), NF_ACCEPT) << golden.name << " " << i;
     }
   }
 }
