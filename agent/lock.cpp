@@ -18,10 +18,13 @@ namespace {
 
 Failure file_failure(const char* doing, const std::string& path) {
   const int error = errno;
-  const bool refused = error == EACCES || error == EPERM || error == EROFS;
-  return {refused ? ExitCode::kNoPermission : ExitCode::kFailed,
-          std::string("cannot ") + doing + " " + path + ": " + std::strerror(error) +
-              (refused ? "; run this as root" : "")};
+  const bool refused = error == EACCES || error == EPERM;
+  const char* advice = refused           ? "; run this as root"
+                       : error == EROFS  ? "; make the file system of /run writable"
+                       : error == ENOSPC ? "; make room in the file system of /run"
+                                         : "";
+  return {refused || error == EROFS ? ExitCode::kNoPermission : ExitCode::kFailed,
+          std::string("cannot ") + doing + " " + path + ": " + std::strerror(error) + advice};
 }
 
 // An open file description's lock: it survives fork(), ends with the last copy of the descriptor,

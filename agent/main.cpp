@@ -16,6 +16,7 @@
 #include "agent/process.h"
 #include "agent/reload_client.h"
 #include "nft/cleanup.h"
+#include "nft/in_use.h"
 
 namespace saru {
 namespace {
@@ -98,6 +99,20 @@ struct Prepared {
   Daemon::Kernel kernel;
 };
 
+// No other machine of the LAN answers for our addresses. Where nobody can be asked, nobody answers.
+tl::expected<void, Failure> check_lan(const Options& options, const nft::Nic& nic) {
+  constexpr std::chrono::milliseconds kPatience{250};
+  if (!nic.carrier) return {};
+  std::vector<IpAddress> addresses;
+  for (const ServiceAddress& address : options.addresses) addresses.push_back(address.ip);
+  const auto claim = nft::find_claim({nic.index, nic.mac, options.mac}, addresses, kPatience);
+  if (!claim) write_log(LogLevel::kWarning, claim.error().text);
+  if (!claim || !*claim) return {};
+  return tl::unexpected(
+      Failure{ExitCode::kBadHere, "address " + (*claim)->ip.text() + " is in use on the LAN by " +
+                                      (*claim)->mac.text() + ": take it away there first"});
+}
+
 tl::expected<Prepared, Failure> prepare(const Options& options) {
   const auto facts = check_node(options);
   if (!facts) return tl::unexpected(facts.error());
@@ -112,6 +127,7 @@ tl::expected<Prepared, Failure> prepare(const Options& options) {
   const auto nic = nft::find_nic(options.nic);
   if (!nic) return failed(nic.error());
   config.eligible = nic->carrier;
+  if (auto free = check_lan(options, *nic); !free) return tl::unexpected(free.error());
   auto wishes = load_wishes(files->wishes);
   if (!wishes) return tl::unexpected(wishes.error());
   const auto last = read_marker(*files);

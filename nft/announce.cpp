@@ -10,30 +10,12 @@
 
 #include <cerrno>
 #include <cstring>
-#include <span>
+#include <utility>
+
+#include "nft/frame.h"
 
 namespace saru::nft {
 namespace {
-
-using Frame = std::vector<std::uint8_t>;
-
-void put(Frame& frame, std::span<const std::uint8_t> bytes) {
-  frame.insert(frame.end(), bytes.begin(), bytes.end());
-}
-void put16(Frame& frame, unsigned value) {
-  frame.push_back(static_cast<std::uint8_t>(value >> 8));
-  frame.push_back(static_cast<std::uint8_t>(value & 0xff));
-}
-
-Frame ethernet(const MacAddress& to, const MacAddress& from, unsigned type) {
-  Frame frame;
-  put(frame, to.bytes);
-  put(frame, from.bytes);
-  put16(frame, type);
-  return frame;
-}
-
-constexpr MacAddress kBroadcast{{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}};
 
 Frame arp(const Announcement& who, const IpAddress& ip, bool reply) {
   Frame frame = ethernet(kBroadcast, who.own_mac, ETHERTYPE_ARP);
@@ -49,19 +31,6 @@ Frame arp(const Announcement& who, const IpAddress& ip, bool reply) {
   return frame;
 }
 
-// RFC 1071, over the pseudo header of RFC 8200 section 8.1 and the message.
-std::uint16_t icmpv6_checksum(std::span<const std::uint8_t> source_and_target,
-                              std::span<const std::uint8_t> message) {
-  std::uint32_t sum = static_cast<std::uint32_t>(message.size()) + IPPROTO_ICMPV6;
-  const auto add = [&](std::span<const std::uint8_t> bytes) {
-    for (std::size_t i = 0; i + 1 < bytes.size(); i += 2) sum += bytes[i] * 256U + bytes[i + 1];
-  };
-  add(source_and_target);
-  add(message);
-  while ((sum >> 16) != 0) sum = (sum & 0xffff) + (sum >> 16);
-  return static_cast<std::uint16_t>(~sum);
-}
-
 Frame advertisement(const Announcement& who, const IpAddress& ip) {
   constexpr std::uint8_t kAllNodes[16] = {0xff, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1};
   constexpr MacAddress kAllNodesMac{{0x33, 0x33, 0, 0, 0, 1}};
@@ -74,17 +43,9 @@ Frame advertisement(const Announcement& who, const IpAddress& ip) {
   Frame addresses;
   put(addresses, ip.bytes());
   put(addresses, kAllNodes);
-  const std::uint16_t checksum = icmpv6_checksum(addresses, message);
-  message[2] = static_cast<std::uint8_t>(checksum >> 8);
-  message[3] = static_cast<std::uint8_t>(checksum & 0xff);
 
   Frame frame = ethernet(kAllNodesMac, who.own_mac, ETHERTYPE_IPV6);
-  put(frame, std::array<std::uint8_t, 4>{0x60, 0, 0, 0});
-  put16(frame, static_cast<unsigned>(message.size()));
-  frame.push_back(IPPROTO_ICMPV6);
-  frame.push_back(255);  // hop limit: neighbours ignore anything less
-  put(frame, addresses);
-  put(frame, message);
+  put_icmpv6(frame, addresses, std::move(message));
   return frame;
 }
 

@@ -10,11 +10,15 @@ namespace {
 using nlohmann::json;
 
 json well() {
-  return {{"state", "open"},     {"config", {{"next", nullptr}}},
+  return {{"state", "open"},
+          {"config", {{"next", nullptr}}},
           {"draining", false},
-          {"eligible", true},    {"quorate", true},
-          {"weight", 1},         {"owns", 171},
-          {"restored", nullptr}, {"view", {{"open", true}, {"confirmed", true}}}};
+          {"eligible", true},
+          {"quorate", true},
+          {"weight", 1},
+          {"owns", 171},
+          {"restored", nullptr},
+          {"view", {{"open", true}, {"confirmed", true}}}};
 }
 
 json but(json change) {

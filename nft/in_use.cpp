@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "nft/in_use.h"
+
+#include <net/ethernet.h>
+#include <netinet/icmp6.h>
+#include <netpacket/packet.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+#include "nft/frame.h"
+
+namespace saru::nft {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr int kProbes = 2;
+
+struct Socket {
+  int fd;
+  explicit Socket(int f) : fd(f) {}
+  Socket(const Socket&) = delete;
+  Socket& operator=(const Socket&) = delete;
+  ~Socket() {
+    if (fd >= 0) close(fd);
+  }
+};
+
+Frame arp_probe(const MacAddress& own, const IpAddress& ip) {
+  Frame frame = ethernet(kBroadcast, own, ETHERTYPE_ARP);
+  put(frame, std::array<std::uint8_t, 8>{0, 1, 8, 0, 6, 4, 0, 1});  // Ethernet, IPv4, request
+  put(frame, own.bytes);
+  put(frame, std::array<std::uint8_t, 4>{});  // no sender: nobody shall learn anything from it
+  put(frame, MacAddress{}.bytes);
+  put(frame, ip.bytes());
+  return frame;
+}
+
+Frame solicitation(const MacAddress& own, const IpAddress& ip) {
+  const auto target = ip.bytes();
+  Frame addresses(16);  // from nobody
+  put(addresses, std::array<std::uint8_t, 13>{0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff});
+  put(addresses, target.subspan(13));
+  Frame message{ND_NEIGHBOR_SOLICIT, 0, 0, 0, 0, 0, 0, 0};
+  put(message, target);
+  const MacAddress group{{0x33, 0x33, 0xff, target[13], target[14], target[15]}};
+  Frame frame = ethernet(group, own, ETHERTYPE_IPV6);
+  put_icmpv6(frame, addresses, std::move(message));
+  return frame;
+}
+
+void ask(int fd, unsigned nic, const Frame& frame) {
+  sockaddr_ll to{};
+  to.sll_family = AF_PACKET;
+  to.sll_ifindex = static_cast<int>(nic);
+  to.sll_halen = 6;
+  std::memcpy(to.sll_addr, frame.data(), 6);
+  std::memcpy(&to.sll_protocol, frame.data() + 12, 2);
+  // One that does not go out is as one that nobody answers.
+  [[maybe_unused]] const auto sent =
+      sendto(fd, frame.data(), frame.size(), 0, reinterpret_cast<const sockaddr*>(&to), sizeof to);
+}
+
+// Reads what has come by `until`; the first claim that is not ours.
+std::optional<Claim> listen(std::array<pollfd, 2> sockets, const Announcement& who,
+                            const std::vector<IpAddress>& addresses, Clock::time_point until) {
+  std::array<std::uint8_t, 2048> buffer;
+  for (;;) {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - Clock::now()).count();
+    if (left <= 0 || poll(sockets.data(), sockets.size(), static_cast<int>(left)) <= 0) {
+      return std::nullopt;
+    }
+    for (const pollfd& socket : sockets) {
+      const ssize_t got = recv(socket.fd, buffer.data(), buffer.size(), MSG_DONTWAIT);
+      if (got <= 0) continue;
+      const auto claim = read_claim({buffer.data(), static_cast<std::size_t>(got)});
+      if (!claim || claim->mac == who.shared_mac || claim->mac == who.own_mac) continue;
+      if (std::find(addresses.begin(), addresses.end(), claim->ip) != addresses.end()) return claim;
+    }
+  }
+}
+
+// Receives what comes in through the NIC of this type; -1: not allowed.
+int open_for(unsigned nic, unsigned type) {
+  const int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+  sockaddr_ll from{};
+  from.sll_family = AF_PACKET;
+  from.sll_protocol = htons(static_cast<std::uint16_t>(type));
+  from.sll_ifindex = static_cast<int>(nic);
+  if (fd < 0 || bind(fd, reinterpret_cast<const sockaddr*>(&from), sizeof from) == 0) return fd;
+  close(fd);
+  return -1;
+}
+
+}  // namespace
+
+Result<std::optional<Claim>> find_claim(const Announcement& who,
+                                        const std::vector<IpAddress>& addresses,
+                                        std::chrono::milliseconds patience) {
+  const Socket v4(open_for(who.nic, ETHERTYPE_ARP));
+  const Socket v6(open_for(who.nic, ETHERTYPE_IPV6));
+  if (v4.fd < 0 || v6.fd < 0) {
+    return fail(ErrorKind::kFailed, std::string("cannot ask the LAN for the shared addresses: ") +
+                                        std::strerror(errno));
+  }
+  const std::array<pollfd, 2> sockets{{{v4.fd, POLLIN, 0}, {v6.fd, POLLIN, 0}}};
+  for (int probe = 0; probe < kProbes; ++probe) {
+    for (const IpAddress& ip : addresses) {
+      ask(v4.fd, who.nic, ip.is_v4() ? arp_probe(who.own_mac, ip) : solicitation(who.own_mac, ip));
+    }
+    if (auto claim = listen(sockets, who, addresses, Clock::now() + patience / kProbes)) {
+      return claim;
+    }
+  }
+  return std::optional<Claim>();
+}
+
+}  // namespace saru::nft
