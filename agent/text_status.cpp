@@ -100,8 +100,8 @@ string text_of_status(const json& status) {
                                status.at("mac").get<string>());
   const json& config = status.at("config");
   if (!config.at("next").is_null()) {
-    text += line("new settings",
-                 "wait until these nodes have them too: " + joined(config.at("waiting_for")));
+    text += line("to come", "other settings, once these nodes have them too: " +
+                                joined(config.at("waiting_for")));
   }
   text += "\n  node                id weight  blocks   share  state\n";
   for (const json& member : status.at("members")) text += member_line(member, blocks, self);
