@@ -56,12 +56,15 @@ void Daemon::remake_link(const string& why) {
   note_repair(why);
   auto link =
       nft::Link::open(kernel_.table, options_.addresses, address_lifetime(state_.config.lease));
-  if (!link) {
-    if (!contains(around_.warnings, why)) write_log(LogLevel::kError, link.error().text);
-    return;
+  if (link) {
+    kernel_.link = std::move(*link);
+    announce();
+  } else if (!contains(around_.warnings, why)) {
+    write_log(LogLevel::kError, link.error().text);
   }
-  kernel_.link = std::move(*link);
-  announce();
+  if (eligibility_.link_there == link.has_value()) return;
+  eligibility_.link_there = link.has_value();
+  feed(eligibility_.event());
 }
 
 // What only the administrator can put right is said when it comes and when it goes; `saructl

@@ -13,12 +13,14 @@ struct Eligibility {
   bool drained = false;  // saructl drain
   bool nic_there = true;
   bool carrier = true;         // of the NIC
+  bool link_there = true;      // our interface; lost, and cannot be made anew
   bool corosync_stays = true;  // no clean shutdown of corosync is under way
 
   SetEligible event() const {
     if (!corosync_stays) return {false, "corosync shuts down"};
     if (!nic_there) return {false, nic + " is gone"};
     if (!carrier) return {false, "carrier lost on " + nic};
+    if (!link_there) return {false, "its interface is gone and cannot be made anew"};
     if (drained) return {false, "drained by the administrator"};
     return {true, ""};
   }

@@ -30,6 +30,8 @@ std::optional<Shortcoming> find_shortcoming(const json& status) {
   if (status.at("draining").get<bool>()) return std::nullopt;
   // Of which no waiting makes an end.
   if (!status.at("eligible").get<bool>()) return Shortcoming{"takes no blocks: " + state, false};
+  const json warnings = status.value("warnings", json::array());
+  if (!warnings.empty()) return Shortcoming{warnings.front().get<string>(), false};
   if (auto repair = find_repair(status)) return repair;
   if (!status.at("quorate").get<bool>() || !status.at("view").at("confirmed").get<bool>()) {
     return Shortcoming{"the nodes have not agreed on who owns what: " + state, true};

@@ -58,6 +58,13 @@ TEST(Health, RepairIsRememberedForAMinute) {
   EXPECT_FALSE(find_shortcoming(repaired(60001)));
 }
 
+TEST(Health, WhatOnlyTheAdministratorCanPutRightIsAShortcoming) {
+  const auto found = find_shortcoming(but({{"warnings", {"address 192.0.2.1 is also on eth0"}}}));
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->sentence, "address 192.0.2.1 is also on eth0");
+  EXPECT_FALSE(found->may_settle);
+}
+
 TEST(Health, WhatAStartShowsTooIsGivenTime) {
   for (const json& status : {but({{"quorate", false}, {"owns", 0}, {"state", "closed: no quorum"}}),
                              but({{"view", {{"open", true}, {"confirmed", false}}}}),

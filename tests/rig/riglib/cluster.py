@@ -14,7 +14,7 @@ from riglib.state import Deadline, RigError
 CROWD = 10
 
 # knet_ping_timeout: its default, token / 2, makes links flap on a loaded machine; Totem's own token
-# still notices a dead node after token + consensus. It must be shorter than a cut that a test heals:
+# still notices a dead node after token + consensus. It must be shorter than a cut that tests heal:
 # if one end of a link never saw it fail and the other end was restarted meanwhile, libknet 1.25
 # drops some packets as already seen, and the ring repeats "Retransmit List" for half a minute.
 COROSYNC_CONF = """\
