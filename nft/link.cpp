@@ -30,6 +30,7 @@ std::vector<IpAddress> sorted(std::vector<IpAddress> addresses) {
 
 std::vector<IpAddress> addresses_of(const std::vector<ServiceAddress>& given) {
   std::vector<IpAddress> addresses;
+  addresses.reserve(given.size());
   for (const ServiceAddress& one : given) addresses.push_back(one.ip);
   return sorted(std::move(addresses));
 }
