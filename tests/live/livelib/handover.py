@@ -11,6 +11,23 @@ from livelib.cluster import ADDRESS
 from livelib.load import HttpLoad, Monitor
 
 
+def excuse_of(request, changes, broken):
+    """Why this request may have failed; None when it may not.
+
+    changes: (ns, verb, block, node) of all kernels; broken: (node, its blocks, from ns)."""
+    began, ended = request["start_ns"], request["end_ns"]
+    for node, owned, since in broken:
+        gone = [when for when, verb, block, where in changes
+                if where == node and verb == "del" and when >= since and block == request["block"]]
+        until = min(gone, default=ended)
+        if request["block"] in owned and ended >= since and began <= until:
+            return f"to the broken server of {node}"
+    if any(verb == "del" and block == request["block"] and began <= when <= ended
+           for when, verb, block, _ in changes):
+        return "under way when its block moved"
+    return None
+
+
 class Traffic:
     """HTTP requests to all blocks, and the announcements of all kernels, until stop()."""
 
@@ -30,23 +47,6 @@ class Traffic:
         return sorted((when, verb, block, node) for node, monitor in self.monitors.items()
                       for when, verb, block in monitor.changes())
 
-    def excused(self, request, changes):
-        """Why this request may have failed; None when it may not."""
-        # An answer of the past: what was sent before may have been on its way.
-        began, ended = request["start_ns"], request["end_ns"]
-        moves = [when for when, verb, block, _ in changes
-                 if verb == "del" and block == request["block"]]
-        if any(began <= when <= ended for when in moves):
-            return "under way when its block moved"
-        for node, owned, since in self.broken:
-            gone = [when for when, verb, block, where in changes
-                    if where == node and verb == "del" and when >= since
-                    and block == request["block"]]
-            until = min(gone, default=time.time_ns())
-            if request["block"] in owned and ended >= since and began <= until:
-                return f"to the broken server of {node}"
-        return None
-
     def stop(self):
         """(answers, [failed requests that must not have], {excuse: how many})"""
         answers = self.http.stop()
@@ -57,7 +57,7 @@ class Traffic:
         for request in self.http.requests():
             if request["result"] == "ok":
                 continue
-            excuse = self.excused(request, changes)
+            excuse = excuse_of(request, changes, self.broken)
             if excuse:
                 excuses[excuse] = excuses.get(excuse, 0) + 1
             else:
