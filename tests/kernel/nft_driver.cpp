@@ -178,7 +178,8 @@ json Driver::wait_for_news(int timeout_ms) {
   while (news.empty()) {
     const auto left =
         std::chrono::duration_cast<std::chrono::milliseconds>(end - Clocks::system().boottime());
-    if (left.count() <= 0 || poll(&poller, 1, static_cast<int>(left.count())) <= 0) break;
+    // What is there is read, however late this process gets a processor.
+    if (poll(&poller, 1, std::max(0, static_cast<int>(left.count()))) <= 0) break;
     for (const Notice& notice : watch->read()) {
       news.push_back({{"what", kNames[static_cast<int>(notice.what)]}, {"text", notice.text}});
     }
