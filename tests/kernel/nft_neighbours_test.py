@@ -210,11 +210,7 @@ def chains(net, tap):
         return [first, received(server, 0.05)]
 
     def with_chain(text):
-        parts = text.split("; ")
-        body = "\n".join(parts[:1] + [p if "policy" in p else f"  {p}" for p in parts[1:]])
-        head, *rules = body.split("\n")
-        node.exec("nft", "-f", "-", text="table inet other {\n chain c {\n" + head + ";\n" +
-                  "\n".join(rules) + "\n}\n}\n")
+        node.exec("nft", f"table inet other {{ chain c {{ {text}; }}; }}")
 
     for name, text in FOREIGN_CHAINS.items():
         with_chain(text)
@@ -314,17 +310,17 @@ def bridge(net, tap):
         return tap.skip("bridge-nf", str(error))
     net.learn()
 
-    def arrived():
+    def arrived(wait_s):
         for server in servers:
             drain(server)
         even.send(b"even")
         odd.send(b"odd")
-        return [received(server, 0.3) for server in servers]
+        return [received(servers[0], lab.ANSWER_S), received(servers[1], wait_s)]
 
-    got = arrived()
+    got = arrived(lab.ANSWER_S)
     tap.check(got == [b"even", b"odd"], "each member gets its own packets", got)
     node.sysctl("net.bridge.bridge-nf-call-iptables", 1)
-    got = arrived()
+    got = arrived(2 * lab.SILENCE_S)
     tap.check(got[0] == b"even", "with bridge-nf the member that is the bridge does, too", got)
     tap.check(got[1] is None, "a member behind it does not (docs/neighbours.md says what to do)",
               got)
