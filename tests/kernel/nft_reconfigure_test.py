@@ -11,6 +11,7 @@ from lab import V4, V6, drain, received
 MORE4, MORE6 = "10.9.0.2", "fd09::2"
 SOURCES = {V4: "10.9.0.100", V6: "fd09::64", MORE4: "10.9.0.100", MORE6: "fd09::64"}
 BOTH = f"{V4},{V6}"
+CHANGES = 2 * int(30 / lab.SLOW)
 
 
 class Sender:
@@ -67,14 +68,14 @@ def blocks_change(net, tap, *options):
     servers = {target: net.server(node, socket.SOCK_DGRAM, target) for target in (V4, V6)}
     mine = [Sender(net, target, [2000]) for target in servers]
     other = [Sender(net, target, [40000]) for target in servers]
-    for round_number in range(60):
+    for round_number in range(CHANGES):
         blocks = 256 if round_number % 2 == 0 else 512
         driver.must(f"reconfigure 0-{blocks // 2 - 1} 60000 --blocks {blocks}")
     sent = sum(one.end() for one in mine)
     foreign = sum(one.end() for one in other)
     got = sum(count(server) for server in servers.values())
     tap.check(got == sent > 100 and foreign > 100,
-              f"60 changes, all of {sent} packets of the owned half accepted, none of {foreign} "
+              f"{CHANGES} changes, all of {sent} packets of the owned half accepted, none of {foreign} "
               "others", got)
     words = driver.must("verify")["value"]
     tap.check(words == [], "verify() finds no difference", words)
