@@ -23,6 +23,20 @@ std::optional<Shortcoming> find_repair(const json& status) {
                      false};
 }
 
+// Pacemaker tells one node after the other; each opens a new view, which then is young.
+std::optional<Shortcoming> find_waiting_change(const json& status) {
+  constexpr std::chrono::seconds kRolling{30};
+  const json& config = status.at("config");
+  const std::chrono::milliseconds age(status.at("view").at("age_ms").get<std::int64_t>());
+  if (config.at("next").is_null() || age <= kRolling) return std::nullopt;
+  string nodes;
+  for (const json& node : config.at("waiting_for")) {
+    nodes += (nodes.empty() ? "" : ", ") + node.get<string>();
+  }
+  return Shortcoming{"new parameters are not in force: these nodes do not have them: " + nodes,
+                     false};
+}
+
 }  // namespace
 
 std::optional<Shortcoming> find_shortcoming(const json& status) {
@@ -36,9 +50,7 @@ std::optional<Shortcoming> find_shortcoming(const json& status) {
   if (!status.at("quorate").get<bool>() || !status.at("view").at("confirmed").get<bool>()) {
     return Shortcoming{"the nodes have not agreed on who owns what: " + state, true};
   }
-  if (!status.at("config").at("next").is_null()) {
-    return Shortcoming{"new parameters are not in force yet: other nodes do not have them", true};
-  }
+  if (auto waiting = find_waiting_change(status)) return waiting;
   const bool wants_blocks = status.at("weight").get<unsigned>() > 0;
   if (wants_blocks && status.at("owns").get<unsigned>() == 0) {
     return Shortcoming{"serves nothing: " + state, true};

@@ -11,14 +11,14 @@ using nlohmann::json;
 
 json well() {
   return {{"state", "open"},
-          {"config", {{"next", nullptr}}},
+          {"config", {{"next", nullptr}, {"waiting_for", json::array()}}},
           {"draining", false},
           {"eligible", true},
           {"quorate", true},
           {"weight", 1},
           {"owns", 171},
           {"restored", nullptr},
-          {"view", {{"open", true}, {"confirmed", true}}}};
+          {"view", {{"open", true}, {"confirmed", true}, {"age_ms", 60000}}}};
 }
 
 json but(json change) {
@@ -58,6 +58,17 @@ TEST(Health, RepairIsRememberedForAMinute) {
   EXPECT_FALSE(find_shortcoming(repaired(60001)));
 }
 
+TEST(Health, NewParametersMayTakeHalfAMinute) {
+  const auto waits = [](int view_age_ms) {
+    return but({{"config", {{"next", "12ab"}, {"waiting_for", {"n3"}}}},
+                {"view", {{"open", true}, {"confirmed", true}, {"age_ms", view_age_ms}}}});
+  };
+  EXPECT_FALSE(find_shortcoming(waits(30000)));
+  const auto found = find_shortcoming(waits(30001));
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->sentence, "new parameters are not in force: these nodes do not have them: n3");
+}
+
 TEST(Health, WhatOnlyTheAdministratorCanPutRightIsAShortcoming) {
   const auto found = find_shortcoming(but({{"warnings", {"address 192.0.2.1 is also on eth0"}}}));
   ASSERT_TRUE(found);
@@ -67,7 +78,7 @@ TEST(Health, WhatOnlyTheAdministratorCanPutRightIsAShortcoming) {
 
 TEST(Health, WhatAStartShowsTooIsGivenTime) {
   for (const json& status : {but({{"quorate", false}, {"owns", 0}, {"state", "closed: no quorum"}}),
-                             but({{"view", {{"open", true}, {"confirmed", false}}}}),
+                             but({{"view", {{"open", true}, {"confirmed", false}, {"age_ms", 1}}}}),
                              but({{"owns", 0}, {"state", "closed: configured differently"}})}) {
     const auto found = find_shortcoming(status);
     ASSERT_TRUE(found) << status;
