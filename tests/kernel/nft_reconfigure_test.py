@@ -75,8 +75,8 @@ def blocks_change(net, tap, *options):
     foreign = sum(one.end() for one in other)
     got = sum(count(server) for server in servers.values())
     tap.check(got == sent > 100 and foreign > 100,
-              f"{CHANGES} changes, all of {sent} packets of the owned half accepted, none of {foreign} "
-              "others", got)
+              f"{CHANGES} changes, all of {sent} packets of the owned half accepted, none of "
+              f"{foreign} others", got)
     words = driver.must("verify")["value"]
     tap.check(words == [], "verify() finds no difference", words)
 
