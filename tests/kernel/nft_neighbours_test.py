@@ -21,8 +21,8 @@ def setting(node, family, link, key):
 
 def put_back(net, tap):
     """Each change of the link is named by verify() and put back by mend(), on the same link"""
-    node, driver, _ = open_node(net)
-    driver.must("apply all 60000")
+    node, driver, _ = open_node(net, life=600)
+    driver.must("apply all 600000")
     net.server(node, socket.SOCK_STREAM, V4)
     net.server(node, socket.SOCK_STREAM, V6)
     index = index_of(node)
@@ -33,7 +33,7 @@ def put_back(net, tap):
         for one in command.split("; "):
             node.exec(*one.split())
         words = driver.must("verify-link")["value"]
-        mended = driver.must("mend 60")
+        mended = driver.must("mend 600")
         after = driver.must("verify-link")["value"] + driver.must("verify")["value"]
         # Before Linux 6.16 a rename leaves the chain of the link alone; since then it comes back.
         good = (any(verified in one for one in words) and not after and not mended["lost"] and
@@ -65,14 +65,14 @@ def put_back(net, tap):
     deed(f"ip addr add {V4}/16 dev saru1", f"{V4}/16 is on saru1", f"{V4}/16 was on saru1")
     node.ip("addr", "change", f"{V4}/32", "dev", "saru1", "valid_lft", "forever", "preferred_lft",
             "forever")
-    driver.must("mend 60")
+    driver.must("mend 600")
     tap.check("valid_lft forever" not in node.ip("-4", "addr", "show", "dev", "saru1"),
               "an address that was made eternal runs out again", node.ip("addr"))
 
 
 def settings(net, tap):
     """Kernel settings: ours are put back, those of the administrator are told and left alone"""
-    node, driver, _ = open_node(net)
+    node, driver, _ = open_node(net, life=600)
     wanted = [("ipv4", "saru1", "arp_ignore", 0, 1), ("ipv4", "saru1", "arp_announce", 0, 2),
               ("ipv4", "saru1", "arp_filter", 1, 0), ("ipv4", "saru1", "rp_filter", 1, 0),
               ("ipv4", "saru1", "medium_id", 0, -1), ("ipv4", "saru1", "proxy_arp_pvlan", 1, 0),
@@ -85,7 +85,7 @@ def settings(net, tap):
         was = setting(node, family, link, key)
         node.exec("sysctl", "-qw", f"{name}={bad}")
         words = driver.must("verify-link")["value"]
-        mended = driver.must("mend 60")
+        mended = driver.must("mend 600")
         after = driver.must("verify-link")["value"]
         tap.check(was == good == setting(node, family, link, key) and not after and
                   any(f"{name} is {bad} instead of {good}" in one for one in words) and
@@ -98,14 +98,14 @@ def settings(net, tap):
     news = driver.must("news 2000")["news"]
     tap.check(any(one["what"] == "settings" and "all interfaces" in one["text"] for one in news),
               "the kernel tells of rp_filter", news)
-    driver.must("mend 60")
+    driver.must("mend 600")
     tap.check(setting(node, "ipv4", "saru1", "rp_filter") == 2 and
               setting(node, "ipv4", "all", "rp_filter") == 1,
               "strict filtering for all: loose on the link, and nothing else changed")
     node.sysctl("net.ipv4.conf.saru1.rp_filter", 0)
     news = driver.must("news 2000")["news"]
     tap.check(any("settings of saru1" in one["text"] for one in news), "and which link", news)
-    driver.must("mend 60")
+    driver.must("mend 600")
     driver.must("news 100")
     for key, value, said in (
             ("net.ipv4.conf.all.arp_ignore", 8, "does not answer ARP"),
@@ -114,19 +114,19 @@ def settings(net, tap):
         before = node.exec("sysctl", "-n", key).strip()
         node.sysctl(key, value)
         words = driver.must("hindrances")["value"]
-        driver.must("mend 60")
+        driver.must("mend 600")
         tap.check(len(words) == 1 and f"{key} is {value}" in words[0] and said in words[0] and
                   node.exec("sysctl", "-n", key).strip() == str(value),
                   f"{key}={value} is told and left alone", words)
         node.sysctl(key, before)
     node.sysctl("net.ipv6.conf.all.disable_ipv6", 1)
-    mended = driver.must("mend 60")
+    mended = driver.must("mend 600")
     words = driver.must("verify-link")["value"]
     tap.check(words == [] and setting(node, "ipv6", "e0", "disable_ipv6") == 1,
               "IPv6 switched off everywhere: on again on the link alone", f"{words} {mended}")
     node.ip("addr", "add", f"{V4}/32", "dev", "e0")
     words = driver.must("hindrances")["value"]
-    mended = driver.must("mend 60")
+    mended = driver.must("mend 600")
     tap.check(any(f"{V4} is also on e0" in one for one in words) and not mended["lost"] and
               V4 in node.ip("addr", "show", "dev", "e0"),
               "a shared address elsewhere is told and left alone", f"{words} {mended}")
@@ -134,36 +134,36 @@ def settings(net, tap):
 
 def lost(net, tap):
     """What cannot be put back: said, and the link is to be made anew"""
-    node, driver, _ = open_node(net)
+    node, driver, _ = open_node(net, life=600)
     node.ip("link", "del", "saru1")
-    mended = driver.must("mend 60")
+    mended = driver.must("mend 600")
     tap.check(mended["lost"], "deleted", mended)
-    driver.must("link 60")
+    driver.must("link 600")
     node.ip("link", "del", "saru1")
     node.ip("link", "add", "link", "e0", "saru1", "type", "macvlan", "mode", "bridge")
-    mended = driver.must("mend 60")
+    mended = driver.must("mend 600")
     tap.check(mended["lost"], "another one of that name", mended)
-    driver.must("link 60")
+    driver.must("link 600")
     node.ip("link", "set", "saru1", "down")
     node.ip("link", "set", "saru1", "name", "other")
     node.ip("link", "add", "saru1", "type", "veth", "peer", "name", "peer")
-    mended = driver.must("mend 60")
+    mended = driver.must("mend 600")
     tap.check(mended["lost"] and "its name is taken" in mended["done"][0], "name taken", mended)
-    answer = driver.ask("link 60")
+    answer = driver.ask("link 600")
     tap.check("taken by an interface that is no macvlan" in answer.get("error", "") and
               f"{V4}/" not in node.ip("addr"), "refused, and the address is closed", answer)
     node.ip("link", "del", "saru1")
-    driver.must("link 60")
+    driver.must("link 600")
     node.ip("link", "set", "e0", "address", "02:00:00:00:00:55")
     words = driver.must("verify-link")["value"]
-    mended = driver.must("mend 60")
+    mended = driver.must("mend 600")
     tap.check(any("the MAC of e0 is 02:00:00:00:00:55 now" in one for one in words) and
               not mended["lost"], "another MAC of the NIC is told", f"{words} {mended}")
 
 
 def proxy_arp(net, tap):
     """With proxy_arp and forwarding for all interfaces the macvlan answers for its own alone"""
-    node, _, _ = open_node(net)
+    node, _, _ = open_node(net, life=600)
     node.sysctl("net.ipv4.ip_forward", 1)
     node.sysctl("net.ipv4.conf.all.proxy_arp", 1)
     node.sysctl("net.ipv4.neigh.saru1.proxy_delay", 0)
@@ -195,8 +195,8 @@ FOREIGN_CHAINS = {
 
 def chains(net, tap):
     """Chains of others, before and after ours: the same packets come in"""
-    node, driver, _ = open_node(net)
-    driver.must("apply even 60000")
+    node, driver, _ = open_node(net, life=600)
+    driver.must("apply even 600000")
     net.learn()
     server = net.server(node, socket.SOCK_DGRAM, V4)
     ours = net.udp_from("10.9.0.100", OWN, V4)
@@ -254,8 +254,8 @@ COMMIT
 
 def iptables(net, tap):
     """iptables, both kinds, as Docker and others use them: restored, flushed, listed"""
-    node, driver, _ = open_node(net)
-    driver.must("apply even 60000")
+    node, driver, _ = open_node(net, life=600)
+    driver.must("apply even 600000")
     net.learn()
     server = net.server(node, socket.SOCK_DGRAM, V4)
     ours = net.udp_from("10.9.0.100", OWN, V4)
@@ -288,8 +288,8 @@ def bridge(net, tap):
     node.ip("addr", "add", "10.9.0.11/16", "dev", "br0")
     driver = net.driver(node, "--nic", "br0")
     driver.must("open")
-    driver.must("link 60")
-    driver.must("apply even 60000")
+    driver.must("link 600")
+    driver.must("apply even 600000")
     # A second member behind the first one's bridge, as a virtual machine on it would be.
     guest = net.space("g")
     guest.ip("link", "add", "e0", "address", "02:00:00:00:00:05", "type", "veth", "peer", "name",
@@ -299,8 +299,8 @@ def bridge(net, tap):
     guest.ip("addr", "add", "10.9.0.15/16", "dev", "e0")
     second = net.driver(guest)
     second.must("open")
-    second.must("link 60")
-    second.must("apply odd 60000")
+    second.must("link 600")
+    second.must("apply odd 600000")
     servers = [net.server(node, socket.SOCK_DGRAM, V4), net.server(guest, socket.SOCK_DGRAM, V4)]
     even = net.udp_from("10.9.0.100", OWN, V4)
     odd = net.udp_from("10.9.0.100", FOREIGN, V4)
