@@ -27,7 +27,7 @@ SELECTIONS = (
     Selection("dst-port"),
     Selection("src-addr"),
     Selection("dst-addr"),
-    Selection("src-addr-port", 1),
+    Selection("src-addr-port", 0),
     Selection("src-addr-port", 0xfedcba98),
     Selection("src-port", 7, "443 by src-addr, 53/udp by src-addr-port, 10.9.0.1:80 by dst-addr, "
                              "[fd09::1]:80/tcp by dst-port"),

@@ -55,7 +55,9 @@ BlockSet parse_blocks(const std::string& text, unsigned blocks) {
       set.insert(BlockId{static_cast<std::uint16_t>(b)});
   }
   // "bit3": those whose number has bit 3; "bit3-": the others.
-  if (unsigned bit = 0; std::sscanf(text.c_str(), "bit%u", &bit) == 1) {
+  if (text.starts_with("bit")) {
+    unsigned bit = 0;
+    std::from_chars(text.data() + 3, text.data() + text.size(), bit);
     for (unsigned b = 0; b < blocks; ++b) {
       const bool has = (b >> bit & 1U) != 0;
       if (has != text.ends_with('-')) set.insert(BlockId{static_cast<std::uint16_t>(b)});
