@@ -192,6 +192,8 @@ void Daemon::on_notices() {
   if (ending_ == Ending::kEnded) return;
   // One that goes loses its carrier first.
   if (link) eligibility_.nic_there = nft::find_nic(options_.nic).has_value();
+  // Its link went with it; another NIC of the name may not do, so it must stand before blocks come.
+  if (!eligibility_.nic_there) eligibility_.link_there = false;
   if (link && !eligibility_.carrier) feed(eligibility_.event());
   // The rules first: while they are gone, the address must not be reachable.
   if (table && nic_is_up()) {
@@ -225,6 +227,7 @@ void Daemon::after_step() {
   if (view.confirmed && (!table_view_ || *table_view_ != view.id)) {
     table_view_ = view.id;
     around_.table = {view.owner, view.moved, view.reason};
+    ask_corosync();
     for (const auto& [process, peer] : view.peers) {
       if (peer.hello) around_.names[process.node] = peer.hello->node_name;
     }

@@ -17,6 +17,7 @@
 #include "agent/reload.h"
 #include "agent/report.h"
 #include "agent/wishes.h"
+#include "cpg/cmap.h"
 #include "cpg/group.h"
 #include "cpg/loop.h"
 #include "cpg/quorum.h"
@@ -123,6 +124,8 @@ class Daemon {
   void adopt_own(const Options& wanted);
   nft::Result<nft::Held> build_change(const KernelWrite& action);
   void insist_on_change();
+  void ask_corosync();
+  void on_facts(const ClusterFacts& facts);
   void keep_wishes();
 
   // Ending.
@@ -152,6 +155,10 @@ class Daemon {
   std::optional<PendingAudit> audit_;
   std::optional<ClientId> stop_client_;
   Control* control_ = nullptr;
+
+  Nanos corosync_asked_{0};
+  // What is still to be called back finds out by it whether this object exists.
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 
   int wakeup_timer_ = -1;
   int clock_timer_ = -1;

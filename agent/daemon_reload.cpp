@@ -3,12 +3,15 @@
 // want it, and built in the kernel.
 #include "agent/daemon.h"
 #include "agent/logging.h"
+#include "agent/membership.h"
 
 namespace saru {
 namespace {
 
 using nlohmann::json;
 using std::string;
+
+constexpr std::chrono::seconds kAskCorosyncEvery{5};
 
 json refusal(const string& sentence, ExitCode code) {
   return {{"ok", false}, {"error", sentence}, {"code", static_cast<int>(code)}};
@@ -97,6 +100,33 @@ void Daemon::insist_on_change() {
     return;
   }
   feed(change_->agreed);
+}
+
+// A new view may have come of a node that was added: corosync.conf is not what it was at our start.
+void Daemon::ask_corosync() {
+  const Nanos now = clocks_.now().raw;
+  if (ending_ != Ending::kNo || now - corosync_asked_ < kAskCorosyncEvery) return;
+  corosync_asked_ = now;
+  read_facts(loop_, [this, alive = std::weak_ptr<bool>(alive_)](const auto& facts) {
+    if (!alive.expired() && facts) on_facts(*facts);
+  });
+}
+
+void Daemon::on_facts(const ClusterFacts& facts) {
+  if (ending_ != Ending::kNo) return;
+  const VotesChanged now = votes_of(facts);
+  const Config& known = state_.config;
+  if (now.votes != known.votes || now.expected_votes != known.expected_votes) {
+    write_log(LogLevel::kNotice, "the cluster has " + std::to_string(now.votes.size()) +
+                                     " nodes and expects " + std::to_string(now.expected_votes) +
+                                     " votes now");
+    for (const auto& [node, name] : node_names(facts)) around_.names[node] = name;
+    feed(now);
+  }
+  if (change_ || lease_of(facts, options_) == known.lease) return;
+  write_log(LogLevel::kWarning,
+            "corosync's token or consensus has changed, but the lease goes by what it was: update "
+            "a parameter of the resource, or call sarud --reload on all nodes");
 }
 
 void Daemon::keep_wishes() {

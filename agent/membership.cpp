@@ -68,6 +68,18 @@ std::uint64_t hash_of(const Options& options, Nanos lease) {
   return fnv1a(all);
 }
 
+VotesChanged votes_of(const ClusterFacts& facts) {
+  VotesChanged all;
+  unsigned sum = 0;
+  for (const ClusterNode& node : facts.nodes) {
+    all.votes[node.id] = node.votes;
+    sum += node.votes;
+  }
+  all.expected_votes = facts.expected_votes != 0 ? facts.expected_votes : sum;
+  all.quorum_votes = all.expected_votes / 2 + 1;
+  return all;
+}
+
 Config make_config(const ClusterFacts& facts, const Options& options, const string& host_name) {
   Config config;
   config.node = facts.local;
@@ -82,13 +94,10 @@ Config make_config(const ClusterFacts& facts, const Options& options, const stri
   config.lease = lease_of(facts, options);
   config.config_hash = hash_of(options, config.lease);
   config.weight = options.weight;
-  unsigned votes = 0;
-  for (const ClusterNode& node : facts.nodes) {
-    config.votes[node.id] = node.votes;
-    votes += node.votes;
-  }
-  config.expected_votes = facts.expected_votes != 0 ? facts.expected_votes : votes;
-  config.quorum_votes = config.expected_votes / 2 + 1;
+  const VotesChanged votes = votes_of(facts);
+  config.votes = votes.votes;
+  config.quorum_votes = votes.quorum_votes;
+  config.expected_votes = votes.expected_votes;
   return config;
 }
 

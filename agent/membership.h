@@ -23,6 +23,9 @@ Nanos lease_of(const ClusterFacts& facts, const Options& options);
 // Equal on two nodes exactly when they may serve the address together.
 std::uint64_t hash_of(const Options& options, Nanos lease);
 
+// The votes as the core takes them.
+VotesChanged votes_of(const ClusterFacts& facts);
+
 Config make_config(const ClusterFacts& facts, const Options& options, const std::string& host_name);
 std::map<NodeId, std::string> node_names(const ClusterFacts& facts);
 

@@ -4,6 +4,7 @@
 // why two kernels never accept the same block.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <variant>
@@ -82,6 +83,12 @@ struct SetWeight {
 struct StopRequested {};
 // Corosync is gone: close. The adapter connects again and sends Joined.
 struct Disconnected {};
+// The cluster's quorum votes are others than before (a node was added or removed).
+struct VotesChanged {
+  std::map<NodeId, unsigned> votes;
+  unsigned quorum_votes = 1;
+  unsigned expected_votes = 0;
+};
 // The administrator wants another configuration; the present one stays in force until all members
 // of a view want it. The same hash as now: no change is wanted any more.
 struct Reconfigure {
@@ -97,8 +104,8 @@ struct AuditRequested {
 };
 
 using EventBody = std::variant<GroupChanged, RingChanged, QuorumChanged, Received, KernelDone,
-                               KernelDisturbed, Joined, Tick, SetEligible, SetWeight, Reconfigure,
-                               StopRequested, Disconnected, AuditRequested>;
+                               KernelDisturbed, Joined, Tick, SetEligible, SetWeight, VotesChanged,
+                               Reconfigure, StopRequested, Disconnected, AuditRequested>;
 struct Event {
   Instant now;
   EventBody body;

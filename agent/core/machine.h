@@ -125,6 +125,7 @@ struct Machine {
   void on(const Tick&) {}
   void on(const SetEligible& event);
   void on(const SetWeight& event);
+  void on(const VotesChanged& event);
   void on(const Reconfigure& event);
   void on(const StopRequested& event);
   void on(const AuditRequested& event);

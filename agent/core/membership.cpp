@@ -106,12 +106,15 @@ void Machine::on(const RingChanged& event) {
 void Machine::on(const QuorumChanged& event) {
   const bool had = has_quorum(s);
   unsigned came_along = 0;
+  bool all_known = true;  // a node that was added since makes the quorum we know of too small
   for (const NodeId& node : event.members) {
+    all_known = all_known && (s.config.votes.empty() || s.config.votes.contains(node));
     if (std::find(event.joined.begin(), event.joined.end(), node) != event.joined.end()) continue;
     const auto votes = s.config.votes.find(node);
     came_along += votes == s.config.votes.end() ? 1 : votes->second;
   }
-  s.continuous = event.quorate && s.quorate_since && came_along >= s.config.quorum_votes;
+  s.continuous =
+      event.quorate && s.quorate_since && all_known && came_along >= s.config.quorum_votes;
   if (!event.quorate) {
     s.quorate_since.reset();
   } else if (!s.continuous) {

@@ -65,6 +65,15 @@ void Machine::on(const SetWeight& event) {
   s.need_round = RoundReason::kChange;
 }
 
+// What quorum meant so far proves nothing about rings that need other votes.
+void Machine::on(const VotesChanged& event) {
+  s.config.votes = event.votes;
+  s.config.quorum_votes = event.quorum_votes;
+  s.config.expected_votes = event.expected_votes;
+  s.continuous = false;
+  if (s.quorate_since) s.quorate_since = now.raw;
+}
+
 void Machine::on(const Reconfigure& event) {
   if (s.switching) return;  // decided by all; the adapter asks again afterwards
   s.next.reset();

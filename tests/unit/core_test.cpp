@@ -373,6 +373,29 @@ TEST(Config, OfDrainedHoldersGivesWayToOneThatServes) {
   EXPECT_EQ(c.owned(2), kBlockCount);
 }
 
+TEST(Quorum, LastsThroughARingChangeOnlyAmongNodesThatWereKnown) {
+  const auto known_nodes =
+      std::map<NodeId, unsigned>{{NodeId{1}, 1}, {NodeId{2}, 1}, {NodeId{3}, 1}};
+  for (const std::uint32_t third : {3U, 4U}) {
+    Cluster c(3);
+    c.state(1).config.votes = known_nodes;
+    c.start();
+    const Nanos since = *c.state(1).quorate_since;
+    c.now += milliseconds(10);
+    c.feed(1, QuorumChanged{{NodeId{1}, 8}, true, {NodeId{1}, NodeId{2}, NodeId{third}}, {}});
+    EXPECT_EQ(*c.state(1).quorate_since == since, third == 3) << third;
+  }
+}
+
+TEST(Quorum, CountsAnewWhenTheVotesChange) {
+  Cluster c(3);
+  c.start();
+  c.now += milliseconds(10);
+  c.feed(1, VotesChanged{{{NodeId{1}, 1}, {NodeId{2}, 1}}, 3, 5});
+  EXPECT_EQ(*c.state(1).quorate_since, c.now);
+  EXPECT_EQ(c.state(1).config.quorum_votes, 3u);
+}
+
 TEST(Membership, MoreThanCpgsLimitIsRefusedByName) {
   Cluster c(1);
   c.start();
