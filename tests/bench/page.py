@@ -102,7 +102,7 @@ def beside_table(costs):
         what = ("saru", selector, 1)
         lines.append([f"saru, {selector}", "any", cell(costs[what, FOREIGN]),
                       cell(costs[what, OWNED])])
-    for what, whose in sorted(costs, key=str):
+    for what, whose in sorted(costs, key=lambda key: (key[0][0], str(key[0][1]), key[0][2])):
         kind, detail, nodes = what
         if kind == "saru" or whose != OWNED:
             continue
