@@ -87,7 +87,8 @@ class Namespace:
         return self.inside(make)
 
     def packet_socket(self, interface, ethertype=3):
-        made = self.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ethertype))
+        # Without a protocol it gets nothing until it is bound: else frames of other interfaces.
+        made = self.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         self.inside(lambda: made.bind((interface, ethertype)))
         return made
 
