@@ -108,9 +108,11 @@ tl::expected<void, Failure> check_lan(const Options& options, const nft::Nic& ni
   const auto claim = nft::find_claim({nic.index, nic.mac, options.mac}, addresses, kPatience);
   if (!claim) write_log(LogLevel::kWarning, claim.error().text);
   if (!claim || !*claim) return {};
-  return tl::unexpected(
-      Failure{ExitCode::kBadHere, "address " + (*claim)->ip.text() + " is in use on the LAN by " +
-                                      (*claim)->mac.text() + ": take it away there first"});
+  // Linux answers ARP for its addresses on all its NICs.
+  const char* advice = (*claim)->ip.is_v4() ? " (a node's other NIC: arp_ignore=1)" : "";
+  return tl::unexpected(Failure{ExitCode::kBadHere,
+                                "address " + (*claim)->ip.text() + " is in use on the LAN by " +
+                                    (*claim)->mac.text() + ": take it away there first" + advice});
 }
 
 tl::expected<Prepared, Failure> prepare(const Options& options) {
