@@ -71,7 +71,7 @@ struct Link::Impl {
   Result<void> check() const;
   Result<LinkState> check_nic();
   Result<void> delete_link();
-  Result<void> check_addresses();
+  Result<void> check_free(const std::vector<ServiceAddress>& wanted);
   Result<void> make(const LinkState& parent);
   Result<void> set_settings();
   Result<void> set_up();
@@ -130,12 +130,12 @@ Result<void> Link::Impl::delete_link() {
   return {};
 }
 
-// None of the addresses is on another interface.
-Result<void> Link::Impl::check_addresses() {
+// None of these addresses is on another interface.
+Result<void> Link::Impl::check_free(const std::vector<ServiceAddress>& wanted) {
   const auto all = read_addresses(socket);
   if (!all) return fail(all.error());
   for (const AddressState& there : *all) {
-    for (const ServiceAddress& ours : addresses) {
+    for (const ServiceAddress& ours : wanted) {
       if (there.ip != ours.ip || there.link == link) continue;
       char name[IF_NAMESIZE] = "another";
       if_indextoname(there.link, name);
@@ -330,7 +330,7 @@ Result<Link> Link::open(Table& gate, std::vector<ServiceAddress> addresses,
   const auto parent = impl->check_nic();
   if (!parent) return give_up(parent.error());
   if (auto done = impl->delete_link(); !done) return give_up(done.error());
-  if (auto done = impl->check_addresses(); !done) return give_up(done.error());
+  if (auto done = impl->check_free(impl->addresses); !done) return give_up(done.error());
   if (auto done = impl->make(*parent); !done) return give_up(done.error());
   // The gate: the addresses' table stands, and the shared MAC cannot leave.
   if (auto stands = gate.read(); !stands) return give_up(stands.error());
@@ -343,6 +343,12 @@ Result<Link> Link::open(Table& gate, std::vector<ServiceAddress> addresses,
 
 Result<void> Link::renew(std::chrono::seconds lifetime) { return impl_->renew(lifetime); }
 
+Result<void> Link::check_new(std::vector<ServiceAddress> addresses) {
+  std::erase_if(addresses,
+                [&](const ServiceAddress& one) { return has(impl_->addresses, one.ip); });
+  return impl_->check_free(addresses);
+}
+
 Result<void> Link::set_addresses(Table& gate, std::vector<ServiceAddress> addresses,
                                  std::chrono::seconds lifetime) {
   const auto& guarded = gate.config().addresses;
@@ -351,12 +357,7 @@ Result<void> Link::set_addresses(Table& gate, std::vector<ServiceAddress> addres
     return fail(ErrorKind::kInvalid, "address " + one.ip.text() + " cannot be put on " +
                                          impl_->config.link + ": its table does not guard it");
   }
-  std::swap(impl_->addresses, addresses);  // `addresses`: those that were
-  if (auto free = impl_->check_addresses(); !free) {
-    std::swap(impl_->addresses, addresses);
-    return free;
-  }
-  std::swap(impl_->addresses, addresses);
+  if (auto free = check_new(addresses); !free) return free;
   if (auto done = impl_->take_away(addresses); !done) return done;
   impl_->addresses = std::move(addresses);
   impl_->config = gate.config();
@@ -418,15 +419,25 @@ Result<Held> reconfigure(Table& table, Link& link, TableConfig config,
   config.addresses.clear();
   for (const ServiceAddress& one : addresses) config.addresses.push_back(one.ip);
   if (auto error = check(config)) return tl::unexpected<Error>(*error);
-  std::vector<ServiceAddress> staying = link.addresses();
+  if (auto free = link.check_new(addresses); !free) return tl::unexpected<Error>(free.error());
+  const TableConfig config_before = table.config();
+  const std::vector<ServiceAddress> addresses_before = link.addresses();
+  std::vector<ServiceAddress> staying = addresses_before;
   std::erase_if(staying, [&](const ServiceAddress& one) { return !has(addresses, one.ip); });
-  if (auto done = link.set_addresses(table, staying, lifetime); !done) {
-    return tl::unexpected<Error>(done.error());
-  }
+  // As far as the kernel lets us; what is not as it was, verify() tells.
+  const auto go_back = [&](const Error& error) -> Result<Held> {
+    if (auto first = link.set_addresses(table, staying, lifetime)) {
+      if (auto closed = table.reconfigure(config_before, BlockSet(), std::nullopt)) {
+        [[maybe_unused]] const auto back = link.set_addresses(table, addresses_before, lifetime);
+      }
+    }
+    return tl::unexpected<Error>(error);
+  };
+  if (auto done = link.set_addresses(table, staying, lifetime); !done) return go_back(done.error());
   auto held = table.reconfigure(std::move(config), owned, deadline);
-  if (!held) return held;
+  if (!held) return go_back(held.error());
   if (auto done = link.set_addresses(table, std::move(addresses), lifetime); !done) {
-    return tl::unexpected<Error>(done.error());
+    return go_back(done.error());
   }
   return held;
 }

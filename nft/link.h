@@ -46,6 +46,9 @@ class Link {
   // kernel's unit): choose it a little above the lease.
   Result<void> renew(std::chrono::seconds lifetime);
 
+  // kConflict when one of these that is not on the link yet is on another interface of this node.
+  Result<void> check_new(std::vector<ServiceAddress> addresses);
+
   // From one list of addresses to another while the link is up: takes away those that are not in
   // `addresses`, adds the new ones, renews the others. All of them must be in the configuration of
   // `gate`, which stands before one is added (kInvalid, and nothing is changed); kConflict when a
@@ -87,8 +90,9 @@ class Link {
 
 // Table and link together, in the order in which no address is ever without its gate: takes away
 // the addresses that go, rebuilds the table in one transaction, adds the addresses that come.
-// `config.addresses` is filled in from `addresses`. On an error the gate still stands; what is on
-// the link may be either list or what both share: verify(), then try again or go back.
+// `config.addresses` is filled in from `addresses`. On an error the old configuration is in force:
+// untouched when the new one is wrong or one of its addresses is taken (kInvalid, kConflict);
+// otherwise closed, and the gate stands whatever happens.
 Result<Held> reconfigure(Table& table, Link& link, TableConfig config,
                          std::vector<ServiceAddress> addresses, const BlockSet& owned,
                          const std::optional<Instant>& deadline, std::chrono::seconds lifetime);
