@@ -65,7 +65,6 @@ std::vector<Setting> settings_of_link(const std::string& link, bool v4, bool v6)
     all.push_back({"ipv4", link, "proxy_arp_pvlan", 0});
   }
   if (read_setting({"ipv6", link, "disable_ipv6", 0})) {
-    all.push_back({"ipv6", link, "disable_ipv6", v6 ? 0 : 1});
     if (v6) {
       all.push_back({"ipv6", link, "addr_gen_mode", 1});  // no link-local address of its own
       all.push_back({"ipv6", link, "accept_dad", 0});
@@ -73,6 +72,8 @@ std::vector<Setting> settings_of_link(const std::string& link, bool v4, bool v6)
       all.push_back({"ipv6", link, "accept_ra", 0});
       all.push_back({"ipv6", link, "autoconf", 0});
     }
+    // Last: an interface that is up gets its addresses when this becomes 0.
+    all.push_back({"ipv6", link, "disable_ipv6", v6 ? 0 : 1});
   }
   return all;
 }

@@ -135,6 +135,26 @@ def subnets_change(net, tap):
         tap.check(ways() == wanted, f"{addresses}: {wanted}", ways())
 
 
+def families_change(net, tap):
+    """The first address of a family comes and the last one goes: no other address with them"""
+    node = net.node()
+    driver = lab.Driver(net, node, "--address", V4)
+    driver.must("open")
+    driver.must("link 60")
+    for target in (V4, V6):
+        neighbour(net, target)
+    for addresses in (BOTH, V6, BOTH, V4, BOTH):
+        driver.must(f"reconfigure all 60000 --address {addresses}")
+        words = driver.must("verify")["value"] + driver.must("verify-link")["value"]
+        listed = node.ip("-o", "addr", "show", "dev", "saru1").splitlines()
+        tap.check(words == [] and len(listed) == len(addresses.split(",")), addresses,
+                  "\n".join(words + listed))
+    for target in (V4, V6):
+        server = net.server(node, socket.SOCK_DGRAM, target)
+        net.udp_from(SOURCES[target], 2001, target).send(b"x")
+        tap.check(received(server, lab.ANSWER_S) is not None, f"{target} is served")
+
+
 def refusals(net, tap):
     """What cannot be: a sentence, and the old configuration stays in force"""
     _, driver = start(net)
@@ -149,4 +169,5 @@ def refusals(net, tap):
 
 
 if __name__ == "__main__":
-    lab.main(blocks_change, blocks_change_twins, addresses_change, subnets_change, refusals)
+    lab.main(blocks_change, blocks_change_twins, addresses_change, subnets_change, families_change,
+             refusals)
