@@ -184,7 +184,7 @@ def errors(m):
     for options in (b"\1\1\1\1", b"\x94\4\0\0", b"\7\x27\4" + bytes(37)):
         error(m, 4, "quotes IPv4 options: by its sender",
               quote(4, UDP, 443, 4711, options=options))
-    for fragment in (1, 0x1fff, 0x2001, 0xa001):
+    for fragment in (0x100, 0x1fff, 0x3000, 0xa001):
         error(m, 4, "quotes a later fragment: by its sender",
               quote(4, UDP, 443, 4711, fragment=fragment))
     for fragment in (0x2000, 0x4000, 0x8000):
