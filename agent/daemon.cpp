@@ -46,7 +46,8 @@ seconds Daemon::address_lifetime(Nanos lease) {
 
 Daemon::Daemon(qb_loop_t* loop, Options options, Config config, std::map<NodeId, string> names,
                Wishes wishes, Kernel kernel, Callbacks callbacks)
-    : options_(std::move(options)),
+    : loop_(loop),
+      options_(std::move(options)),
       kernel_(std::move(kernel)),
       callbacks_(std::move(callbacks)),
       state_(std::move(config)),
