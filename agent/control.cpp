@@ -160,7 +160,12 @@ void Control::read_from(Client& client) {
   const json request = json::parse(client.in.substr(0, end), nullptr, false);
   if (!request.is_object())
     return refuse(client.id, "the request is not one JSON object in a line");
-  handler_(client.id, request);
+  const ClientId id = client.id;
+  try {
+    handler_(id, request);
+  } catch (const std::exception& error) {  // a question must never end the service
+    refuse(id, std::string("sarud cannot answer that: ") + error.what());
+  }
 }
 
 void Control::reply(ClientId id, const json& answer) {

@@ -219,7 +219,6 @@ void Daemon::on_renewal_due() {
     // Most kernel settings change without a notice: look at them anyway.
     repair_link(renewed ? "" : renewed.error().text);
   }
-  insist_on_change();
   renewal_.start(kRenewEvery);
 }
 
@@ -229,6 +228,9 @@ void Daemon::after_step() {
     table_view_ = view.id;
     around_.table = {view.owner, view.moved, view.reason};
     ask_corosync();
+    if (const auto kept = keep_lease(state_.longest_lease); !kept) {
+      write_log(LogLevel::kWarning, kept.error().sentence);
+    }
     for (const auto& [process, peer] : view.peers) {
       if (peer.hello) around_.names[process.node] = peer.hello->node_name;
     }

@@ -123,9 +123,9 @@ class Daemon {
   nlohmann::json on_reload(const nlohmann::json& request);
   void adopt_own(const Options& wanted);
   nft::Result<nft::Held> build_change(const KernelWrite& action);
-  void insist_on_change();
   void ask_corosync();
   void on_facts(const ClusterFacts& facts);
+  tl::expected<void, Failure> keep_lease(Nanos lease);
   void keep_wishes();
 
   // Ending.
@@ -157,6 +157,7 @@ class Daemon {
   Control* control_ = nullptr;
 
   Nanos corosync_asked_{0};
+  Nanos kept_lease_{0};  // what callbacks_.keep_lease was told last
   // What is still to be called back finds out by it whether this object exists.
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 

@@ -17,6 +17,12 @@ json refusal(const string& sentence, ExitCode code) {
   return {{"ok", false}, {"error", sentence}, {"code", static_cast<int>(code)}};
 }
 
+std::vector<IpAddress> ips(const std::vector<ServiceAddress>& addresses) {
+  std::vector<IpAddress> all;
+  for (const ServiceAddress& address : addresses) all.push_back(address.ip);
+  return all;
+}
+
 std::optional<RawOptions> raw_options(const json& request) {
   const json options = request.value("options", json());
   if (!options.is_object()) return std::nullopt;
@@ -35,7 +41,10 @@ std::optional<RawOptions> raw_options(const json& request) {
 json Daemon::on_reload(const json& request) {
   const auto raw = raw_options(request);
   const json lease = request.value("lease_ns", json());
-  if (!raw || !lease.is_number_integer() || lease.get<std::int64_t>() <= 0) {
+  constexpr std::int64_t kMostNs = std::int64_t{kMaxLeaseMs} * 1000000;
+  const bool sane = lease.is_number_unsigned() && lease.get<std::uint64_t>() <= kMostNs &&
+                    lease.get<std::int64_t>() >= kMinLeaseMs * 1000LL;
+  if (!raw || !sane) {
     return refusal("the request does not say what to reload", ExitCode::kFailed);
   }
   auto wanted = validate(*raw);
@@ -64,42 +73,45 @@ void Daemon::adopt_own(const Options& wanted) {
   }
   if (options_.weight == wanted.weight) return;
   options_.weight = wanted.weight;
-  feed(SetWeight{wishes_.weight_for(wanted.weight)});
+  if (wishes_.weight) {
+    wishes_.weight.reset();
+    keep_wishes();
+  }
+  feed(SetWeight{wanted.weight});
 }
 
-// The members have ordered the change. Until the kernel has it whole, the old one is in force.
+// The members have ordered the change. Until the kernel has it whole, the old one is in force; what
+// it refuses is not tried again until somebody asks for it again.
 nft::Result<nft::Held> Daemon::build_change(const KernelWrite& action) {
   if (!change_ || change_->agreed.hash != *action.config) {
     return tl::unexpected(Error{ErrorKind::kFailed, "the parameters to change to are gone"});
   }
-  if (change_->agreed.lease > state_.longest_lease) {
-    if (auto kept = callbacks_.keep_lease(change_->agreed.lease); !kept) {
-      return tl::unexpected(Error{ErrorKind::kFailed, kept.error().sentence});
-    }
+  const Change change = std::move(*change_);
+  change_.reset();
+  if (auto kept = keep_lease(std::max(change.agreed.lease, state_.longest_lease)); !kept) {
+    return tl::unexpected(Error{ErrorKind::kFailed, kept.error().sentence});
   }
   nft::TableConfig config = kernel_.table.config();
-  config.blocks = change_->options.blocks;
-  config.selection = change_->options.selection;
+  config.blocks = change.options.blocks;
+  config.selection = change.options.selection;
+  kernel_.watch.set_addresses(ips(change.options.addresses));
   auto held =
-      nft::reconfigure(kernel_.table, kernel_.link, std::move(config), change_->options.addresses,
-                       action.owned, action.deadline, address_lifetime(change_->agreed.lease));
-  if (!held) return held;
-  if (options_.blocks != change_->options.blocks) around_.table = {};  // its blocks are no more
-  options_ = std::move(change_->options);
-  change_.reset();
+      nft::reconfigure(kernel_.table, kernel_.link, std::move(config), change.options.addresses,
+                       action.owned, action.deadline, address_lifetime(change.agreed.lease));
+  if (!held) {
+    kernel_.watch.set_addresses(ips(options_.addresses));
+    write_log(LogLevel::kError,
+              "the new parameters are given up on this node: mend what follows, and update the "
+              "resource again");
+    return held;
+  }
+  if (options_.blocks != change.options.blocks) around_.table = {};  // its blocks are no more
+  const std::uint16_t weight = options_.weight;  // this node's own, adopted at once
+  options_ = change.options;
+  options_.weight = weight;
   write_log(LogLevel::kNotice, "the new parameters are in force");
   announce();
   return held;
-}
-
-// A change that the kernel refused, or that came while another was under way, is asked for again.
-void Daemon::insist_on_change() {
-  if (!change_ || state_.next || state_.switching || state_.kernel.failed) return;
-  if (change_->agreed.hash == state_.config.config_hash) {
-    change_.reset();
-    return;
-  }
-  feed(change_->agreed);
 }
 
 // A new view may have come of a node that was added: corosync.conf is not what it was at our start.
@@ -126,7 +138,15 @@ void Daemon::on_facts(const ClusterFacts& facts) {
   if (change_ || lease_of(facts, options_) == known.lease) return;
   write_log(LogLevel::kWarning,
             "corosync's token or consensus has changed, but the lease goes by what it was: update "
-            "a parameter of the resource, or call sarud --reload on all nodes");
+            "a parameter of the resource (pcs resource update), and all nodes take it up");
+}
+
+// The next process here waits as long as any lease that this one has known.
+tl::expected<void, Failure> Daemon::keep_lease(Nanos lease) {
+  if (lease == kept_lease_) return {};
+  auto kept = callbacks_.keep_lease(lease);
+  if (kept) kept_lease_ = lease;
+  return kept;
 }
 
 void Daemon::keep_wishes() {

@@ -133,8 +133,8 @@ tl::expected<Prepared, Failure> prepare(const Options& options) {
   auto wishes = load_wishes(files->wishes);
   if (!wishes) return tl::unexpected(wishes.error());
   const auto last = read_marker(*files);
-  const Nanos longest = last ? std::max(last->lease, config.lease) : config.lease;
-  if (auto marked = set_marker(*files, {longest, std::nullopt}); !marked) {
+  config.longest_lease = last ? std::max(last->lease, config.lease) : config.lease;
+  if (auto marked = set_marker(*files, {config.longest_lease, std::nullopt}); !marked) {
     return tl::unexpected(marked.error());
   }
   auto kernel = close_kernel(options, config, *nic);
@@ -269,8 +269,17 @@ tl::expected<ExitCode, Failure> serve_in_background(const Options& options) {
 }
 
 tl::expected<ExitCode, Failure> reload(const Options& options, const RawOptions& raw) {
-  const auto facts = check_node(options);
-  if (!facts) return tl::unexpected(facts.error());
+  if (auto rights = check_rights(); !rights) return tl::unexpected(rights.error());
+  const auto facts = read_facts();
+  if (!facts) return tl::unexpected(Failure{ExitCode::kFailed, facts.error().text});
+  if (auto good = check_cluster(*facts, options); !good) return tl::unexpected(good.error());
+  // A sarud that runs lives through a NIC that is gone, and so does a change of its parameters.
+  if (const auto nic = nft::find_nic(options.nic)) {
+    open_log(options.id, true, "", options.log_level);
+    const auto free = check_lan(options, *nic);
+    close_log();
+    if (!free) return tl::unexpected(free.error());
+  }
   return reload_running(options, raw, lease_of(*facts, options));
 }
 

@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "agent/ctl_client.h"
+#include "agent/membership.h"
 
 namespace saru {
 namespace {
@@ -14,9 +15,9 @@ using nlohmann::json;
 using std::string;
 using std::chrono::milliseconds;
 
-constexpr milliseconds kAnswer{3000};
+constexpr milliseconds kAnswer{2000};
 constexpr milliseconds kPoll{100};
-constexpr int kPolls = 20;
+constexpr int kPolls = 15;
 
 string joined(const json& names) {
   string text;
@@ -44,8 +45,15 @@ tl::expected<ExitCode, Failure> reload_running(const Options& options, RawOption
     if (!status) return tl::unexpected(status.error());
   }
   const json& config = status->at("config");
-  if (config.at("next").is_null()) {
+  char wanted[17];
+  std::snprintf(wanted, sizeof wanted, "%016llx",
+                static_cast<unsigned long long>(hash_of(options, lease)));
+  if (config.at("hash") == wanted) {
     std::puts("the parameters are in force");
+  } else if (config.at("next").is_null()) {
+    return tl::unexpected(Failure{ExitCode::kFailed,
+                                  "this node could not change to the parameters and keeps the old "
+                                  "ones; saructl events says why"});
   } else {
     std::printf("accepted: the parameters come into force when these nodes have them too: %s\n",
                 joined(config.at("waiting_for")).c_str());

@@ -42,7 +42,7 @@ string member_state(const State& state, ProcessId member, const string& own_stat
   if (peer == state.view.peers.end() || !peer->second.hello) return "has not answered yet";
   const Hello& hello = *peer->second.hello;
   if (state.view.confirmed && hello.config_hash != state.view.config_hash) {
-    return "configured differently";
+    return hello.config_next == state.view.config_hash ? "changing over" : "configured differently";
   }
   if (!hello.eligible) return "idle: not eligible";
   if (!state.view.confirmed) return "answered";
@@ -117,9 +117,11 @@ json describe_moving(const State& state) {
   }
   if (view.to_release.blocks() != 0) {
     view.to_release.for_each([&](BlockId block) {
-      const auto to = view.owner.at(block.value);
-      moving.push_back(
-          {{"block", block.value}, {"from", me}, {"to", to ? json(to->value) : json(nullptr)}});
+      json to = nullptr;
+      if (block.value < view.owner.size() && view.owner[block.value]) {
+        to = view.owner[block.value]->value;
+      }
+      moving.push_back({{"block", block.value}, {"from", me}, {"to", to}});
     });
   }
   if (view.mine.blocks() != 0 && state.kernel.held.blocks() == view.mine.blocks()) {
@@ -147,6 +149,7 @@ string state_word(const State& state, const Surroundings& around, const Instant&
   if (!state.config.eligible) return "idle: " + state.ineligible_reason;
   if (is_open(state, now)) return state.view.confirmed ? "open" : "open, agreeing on a new view";
   if (!state.view.confirmed) return "closed: waiting for the others";
+  if (state.switching) return "closed: changing over";
   if (state.config.config_hash != state.view.config_hash) return "closed: configured differently";
   if (state.view.frozen) return "closed: others must release";
   if (state.config.weight == 0) return "idle: weight 0";

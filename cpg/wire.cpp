@@ -169,7 +169,7 @@ void read_sorted(Reader& in, std::vector<Entry>& list, std::size_t count_max,
 // ---- Bodies ------------------------------------------------------------------------------------
 
 void write(Writer& out, const Hello& hello) {
-  require(hello.since_remaining <= kLongestDuration);
+  require(hello.since_remaining <= kLongestDuration && is_duration(hello.longest_lease));
   write_sorted(out, hello.group, kMaxMembers);
   write(out, hello.node_name);
   out.u64(hello.config_hash);
@@ -182,6 +182,7 @@ void write(Writer& out, const Hello& hello) {
   write(out, hello.lingering);
   write_sorted(out, hello.departed, kMaxDropped);
   write(out, std::max(hello.since_remaining, Nanos(0)));
+  write(out, hello.longest_lease);
   write_sorted(out, hello.dropped, kMaxDropped);
   write_sorted(out, hello.companions, kMaxMembers);
   out.u32(hello.votes);
@@ -200,6 +201,7 @@ void read(Reader& in, Hello& hello) {
   read(in, hello.lingering);
   read_sorted(in, hello.departed, kMaxDropped, kDepartedBytes);
   read(in, hello.since_remaining);
+  read(in, hello.longest_lease);
   read_sorted(in, hello.dropped, kMaxDropped, kMemberBytes);
   read_sorted(in, hello.companions, kMaxMembers, kMemberBytes);
   hello.votes = in.u32();

@@ -17,6 +17,7 @@ void Machine::confirm_if_complete() {
   remember_companions();
   s.view.config_hash = wanted_config();
   s.switching = s.next && s.next->hash == s.view.config_hash;
+  forget_longer_leases();
   assign_blocks();
   log_view();
   send_beat();
@@ -32,7 +33,7 @@ void Machine::remember_companions() {
 }
 
 // The configuration that everybody has or was told to change to; without one, the active one.
-std::uint64_t Machine::wanted_config() const {
+std::uint64_t Machine::wanted_config() {
   const auto members = effective_members(s);
   std::set<std::uint64_t> wanted;
   for (const ProcessId& process : members) {
@@ -41,11 +42,19 @@ std::uint64_t Machine::wanted_config() const {
   }
   if (planted() == Plant::kSwitchAlone && s.next) return s.next->hash;
   for (const std::uint64_t hash : wanted) {
+    bool keeps = true;
     const bool all = std::all_of(members.begin(), members.end(), [&](ProcessId process) {
       const Hello& hello = *s.view.peers.at(process).hello;
+      keeps = keeps && (hello.config_next != hash || hello.next_keeps_blocks);
       return hello.config_hash == hash || hello.config_next == hash;
     });
-    if (all) return hash;
+    // What all release at once is nobody's, and would wait for everybody who is missed.
+    const Nanos wait = wait_for_departed();
+    if (all && !keeps && wait > Nanos(0)) {
+      s.view.change_at = now.raw + wait;
+    } else if (all) {
+      return hash;
+    }
   }
   return active_config();
 }
@@ -74,6 +83,19 @@ std::uint64_t Machine::active_config() const {
   return best->first;
 }
 
+// Every node of the cluster is here, under one configuration: nobody has another lease.
+void Machine::forget_longer_leases() {
+  std::set<NodeId> missing;
+  for (const auto& [node, votes] : s.config.votes) missing.insert(node);
+  const bool counted = !missing.empty();
+  for (const ProcessId& process : effective_members(s)) {
+    const Hello& hello = *s.view.peers.at(process).hello;
+    if (hello.config_hash != s.config.config_hash || hello.config_next != 0) return;
+    missing.erase(process.node);
+  }
+  if (counted && missing.empty() && has_quorum(s)) s.longest_lease = s.config.lease;
+}
+
 // Whether a packet belongs to the same block there as under the view's configuration.
 bool Machine::shares_blocks(const Hello& hello) const {
   const std::uint64_t hash = s.view.config_hash;
@@ -87,10 +109,16 @@ bool Machine::shares_blocks(const Hello& hello) const {
 Nanos Machine::wait_for_departed() const {
   Nanos wait{0};
   Nanos since = Nanos::max();
+  Nanos longest{0};
   const auto members = effective_members(s);
   for (const ProcessId& process : members) {
+    longest = std::max(longest, s.view.peers.at(process).hello->longest_lease);
+  }
+  for (const ProcessId& process : members) {
     const Hello& hello = *s.view.peers.at(process).hello;
-    since = std::min(since, hello.since_remaining);
+    // Whom no member ever heard may have the longest lease that one of them has heard of.
+    const Nanos more = guarded(longest) - guarded(hello.longest_lease);
+    since = std::min(since, hello.since_remaining + more);
     for (const Departed& gone : hello.departed) {
       const auto peer = s.view.peers.find(gone.member.process);
       const bool speaks_for_itself = peer != s.view.peers.end() && peer->second.id == gone.member &&
@@ -120,6 +148,7 @@ void Machine::assign_blocks() {
     claimed |= hello.held;
   }
   Assignment table;
+  table.owner.resize(s.config.blocks);
   if (!view.foreign) table = assign(s.config.blocks, members);
   view.owner = std::move(table.owner);
   view.moved = table.moved;

@@ -95,7 +95,7 @@ void Machine::finish_switch() {
   s.config.blocks = next.blocks;
   s.holding = s.releasing = s.kernel.held = none;
   View& view = s.view;
-  view.frozen = true;
+  view.frozen = view.frozen || view.hello_sent;  // its Hello spoke of the old blocks
   view.owner.assign(next.blocks, std::nullopt);
   view.mine = view.to_acquire = view.to_release = view.to_free = none;
   for (auto& [process, peer] : view.peers) peer.awaited = none;
@@ -186,6 +186,10 @@ void Machine::settle() {
     }
     return;
   }
+  if (s.view.change_at && now.raw >= *s.view.change_at) {
+    s.view.change_at.reset();
+    if (s.next) s.need_round = RoundReason::kConfig;
+  }
   const bool told = s.quorum && s.ring && s.quorum->ring == *s.ring;
   if (s.view.open && !s.view.hello_sent && told && idle) send_hello();
   if (s.view.open && s.need_round && s.view.hello_sent && !s.view.round_sent) {
@@ -196,7 +200,7 @@ void Machine::settle() {
     if (s.beats_in_flight < kMaxBeatsInFlight) {
       send_beat();
     } else {
-      s.next_beat = now.raw + beat_interval(s.config.lease);
+      s.next_beat = now.raw + pace();
     }
   }
   if (!s.stopping) return;

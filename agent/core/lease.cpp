@@ -21,9 +21,19 @@ void Machine::send_beat() {
   s.last_beat = now.raw;
   // The lowest member sets the pace; the others answer it, and go on by themselves should it be
   // late.
-  const Nanos interval = beat_interval(s.config.lease);
+  const Nanos interval = pace();
   s.next_beat = now.raw + (is_pacemaker(s.me.process) ? interval : interval * 5 / 4);
   send(std::move(beat));
+}
+
+// All beat as often as the shortest lease among them needs it, or those who have it would take the
+// others for silent. (Leases differ while configurations do.)
+Nanos Machine::pace() const {
+  Nanos shortest = s.config.lease;
+  for (const auto& [process, peer] : s.view.peers) {
+    if (peer.lease > Nanos(0)) shortest = std::min(shortest, peer.lease);
+  }
+  return beat_interval(shortest);
 }
 
 bool Machine::is_pacemaker(ProcessId process) const {
@@ -35,7 +45,7 @@ bool Machine::is_pacemaker(ProcessId process) const {
 // report it: so no grant is older than one interval, and corosync's token comes to rest in between.
 void Machine::answer_beat(ProcessId sender) {
   if (!s.view.hello_sent) return;
-  const Nanos interval = beat_interval(s.config.lease);
+  const Nanos interval = pace();
   if (is_pacemaker(sender) && sender != s.me.process && now.raw - s.last_beat >= interval / 2) {
     send_beat();
   }
@@ -56,11 +66,13 @@ void Machine::on_beat(const Message& message, const Beat& beat) {
     Heard& heard = s.heard[message.sender];
     heard.at = now.raw;
     heard.lease = std::max(heard.lease, beat.lease);
+    s.longest_lease = std::max(s.longest_lease, beat.lease);
   }
   if (!in_view(message) || is_waived(message)) return;
   Peer& peer = s.view.peers[message.sender.process];
   if (!peer.id) return;  // a beat before the Hello of the same view says nothing
   peer.newest_beat = std::max(peer.newest_beat, beat.n);
+  peer.lease = beat.lease;
   for (const Report& report : beat.reports) {
     if (report.nonce == s.me.nonce) peer.reported = std::max(peer.reported, report.n);
   }

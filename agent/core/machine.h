@@ -86,7 +86,8 @@ struct Machine {
   // confirm.cpp: who owns what
   void confirm_if_complete();
   void remember_companions();
-  std::uint64_t wanted_config() const;
+  void forget_longer_leases();
+  std::uint64_t wanted_config();
   std::uint64_t active_config() const;
   bool shares_blocks(const Hello& hello) const;
   Nanos wait_for_departed() const;
@@ -99,6 +100,7 @@ struct Machine {
   void on_beat(const Message& message, const Beat& beat);
   void send_beat();
   void answer_beat(ProcessId sender);
+  Nanos pace() const;
   bool is_pacemaker(ProcessId process) const;
   bool count_silence(ProcessId sender, const Beat& beat);
   void exclude_silent();

@@ -112,6 +112,7 @@ void Machine::on_hello(const Message& message, const Hello& hello) {
                      : "the members went on without this process");
     return;
   }
+  s.longest_lease = std::max(s.longest_lease, hello.longest_lease);
   adopt_round(message, hello);
   const ProcessId sender = message.sender.process;
   if (planted() == Plant::kHelloOfAnyView) {
@@ -241,6 +242,7 @@ void Machine::send_hello() {
   hello.held = s.kernel.held;
   hello.lingering = BlockSet(s.config.blocks);
   hello.departed = departed();
+  hello.longest_lease = s.longest_lease;
   hello.since_remaining = guarded(s.longest_lease);
   if (s.quorate_since) {
     const Nanos left = *s.quorate_since + guarded(s.longest_lease) - now.raw;

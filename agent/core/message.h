@@ -39,6 +39,8 @@ struct Hello {
   std::vector<Departed> departed;  // sorted by member
   // How long until this member's quorum has lasted a whole lease; nobody's blocks wait for it.
   Nanos since_remaining{0};
+  // The longest lease that the sender has had or heard of. Who has left no trace may have it.
+  Nanos longest_lease{0};
   std::vector<MemberId> dropped;  // nonces that never count again, sorted
   // The members of the quorate view that the sender confirmed last, itself included; empty when
   // that ended longer than a guarded lease ago. A holder that is not among them closes: its blocks

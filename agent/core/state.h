@@ -47,6 +47,7 @@ struct Config {
   NodeId node;
   unsigned blocks = kDefaultBlocks;
   Nanos lease{0};
+  Nanos longest_lease{0};  // that an earlier process of this boot had or heard of
   std::uint64_t config_hash = 0;
   std::uint16_t weight = 1;
   bool eligible = true;
@@ -85,6 +86,7 @@ struct Peer {
   std::uint64_t newest_beat = 0;
   std::optional<Nanos> counted_t_send;         // of its last beat that counted
   bool fresh = false;                          // ... and we have not reported it yet
+  Nanos lease{0};                              // as its last beat announced it
   std::uint64_t reported = 0;                  // newest of *our* beats that it has reported
   std::map<ProcessId, unsigned> silent_since;  // counted beats of each other member since its last
   BlockSet awaited{};                          // blocks that it must release before we take them
@@ -114,11 +116,12 @@ struct View {
   std::uint64_t config_hash = 0;             // of the members that may own blocks
   std::vector<std::optional<NodeId>> owner;  // by block
   unsigned moved = 0;
-  BlockSet mine{};        // what the table gives us
-  BlockSet to_acquire{};  // of those, what another must release first
-  BlockSet to_release{};  // what we hold and another gets
-  BlockSet to_free{};     // of ours, what is in nobody's Hello
-  Nanos free_at{0};       // ... and may be taken from here on (raw)
+  BlockSet mine{};                 // what the table gives us
+  BlockSet to_acquire{};           // of those, what another must release first
+  BlockSet to_release{};           // what we hold and another gets
+  BlockSet to_free{};              // of ours, what is in nobody's Hello
+  Nanos free_at{0};                // ... and may be taken from here on (raw)
+  std::optional<Nanos> change_at;  // a change was put off until nobody's lease must be waited for
 };
 
 struct Kernel {
@@ -146,7 +149,7 @@ struct State {
   std::string ineligible_reason;
   std::optional<Reconfigure> next;  // wanted, not yet in force
   bool switching = false;  // all members want it: it comes into force before our next Hello
-  Nanos longest_lease{0};  // that this process has ever had
+  Nanos longest_lease{0};  // that this node has had or heard of (Hello)
 
   std::vector<ProcessId> group;
   std::optional<RingId> ring;

@@ -7,7 +7,7 @@ namespace saru {
 
 State::State(Config c)
     : config(std::move(c)),
-      longest_lease(config.lease),
+      longest_lease(std::max(config.lease, config.longest_lease)),
       holding(config.blocks),
       releasing(config.blocks) {
   kernel.held = BlockSet(config.blocks);
@@ -120,6 +120,7 @@ Nanos next_wakeup(const State& state) {
   if (state.view.confirmed && !state.view.to_free.empty()) at(state.view.free_at);
   if (state.granted && !state.holding.empty()) at(state.granted->raw);
   if (state.stopping) at(state.stop_by);
+  if (state.view.change_at) at(*state.view.change_at);
   return wake;
 }
 

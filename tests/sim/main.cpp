@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// saru-sim [--scenario history|crash] [--seeds A-B] [--plant NAME] [--trace]
+// saru-sim [--scenario history|crash|changes] [--seeds A-B] [--plant NAME] [--trace]
 // saru-sim --plants     every rule broken on purpose must be caught
 #include <cstdio>
 #include <cstdlib>
@@ -39,6 +39,8 @@ std::string run(const std::string& scenario, std::uint64_t seed, bool trace, Wor
   World world(settings);
   if (scenario == "crash") {
     world.run_crash();
+  } else if (scenario == "changes") {
+    world.run_changes();
   } else {
     world.run_history();
   }

@@ -14,6 +14,7 @@ void World::boot(unsigned node) {
   m.up = true;
   m.kernel = KernelModel{};
   m.unclean_end.reset();
+  m.longest_lease = Nanos(0);
   m.corosync_paused = m.sarud_paused = false;
   m.last_ring = RingId{NodeId{node + 1}, ++m.boots * 1'000'000'000 + node};
   m.ring.reset();
@@ -36,16 +37,16 @@ void World::start_process(unsigned node) {
   config.blocks = m.version.blocks();
   config.lease = lease(m.version);
   config.config_hash = m.version.hash();
+  config.longest_lease = m.longest_lease = std::max(m.longest_lease, config.lease);
   config.quorum_votes = settings_.nodes / 2 + 1;
+  for (unsigned i = 0; i < settings_.nodes; ++i) config.votes[NodeId{i + 1}] = 1;
   config.expected_votes = settings_.nodes;
   m.process->state = State(config);
   Time wait = 0;
   if (m.unclean_end && planted() != Plant::kNoRestartWait) {
-    const Nanos longest = std::max(m.unclean_lease, config.lease);
-    wait = std::max<Time>(0, *m.unclean_end + world_span(m, guarded(longest)) - now_);
+    wait = std::max<Time>(0, *m.unclean_end + world_span(m, guarded(config.longest_lease)) - now_);
   }
   m.unclean_end = now_;  // until a clean end says otherwise
-  m.unclean_lease = longest_lease();
   const auto pid = m.process->id.pid;
   at(now_ + wait, [=, this] { join(node, pid); });
 }
@@ -183,6 +184,7 @@ void World::pump(unsigned node) {
     ++counts.steps;
     Step result = step(std::move(*p.state), event);
     p.state = std::move(result.state);
+    m.longest_lease = p.state->longest_lease;
     for (Action& action : result.actions) {
       if (std::holds_alternative<Log>(action)) {
         carry_out(node, action);  // words take no time, so that they change no history

@@ -180,12 +180,24 @@ void World::run_history() {
   heal_all();
   // The longest pause, the longest restart, an unclean restart's wait, an exclusion, a wait for the
   // departed.
-  run_until(hurt + 6 * kSecond + 5 * kSecond + 5 * longest_lease().count());
+  run_until(hurt + 6 * kSecond + 5 * kSecond + 5 * lease({4}).count());
   demand_all_owned("healed");
   demand_all_agree();
   for (int k = 0; k < 300 && !failed(); ++k) {
     run_until(now_ + 10 * kMs);
     demand_all_owned("quiet");
+  }
+}
+
+// Nothing but one change of the configuration after the other: each must come to its end by itself.
+void World::run_changes() {
+  for (unsigned i = 0; i < settings_.nodes; ++i) boot(i);
+  run_until(8 * kSecond);
+  for (unsigned k = 0; k < 8 && !failed(); ++k) {
+    reconfigure();
+    run_until(now_ + 3 * kSecond + 3 * lease(newest_).count());
+    demand_all_owned("after change " + std::to_string(k + 1));
+    demand_all_agree();
   }
 }
 

@@ -102,7 +102,7 @@ struct Node {
   KernelModel kernel;
   std::unique_ptr<Process> process;
   std::optional<Time> unclean_end;  // of the last process on this boot
-  Nanos unclean_lease{0};           // ... and the longest lease it may have had
+  Nanos longest_lease{0};           // that any process of this boot has known
   Version version;                  // that its administrator wants
   // corosync
   std::optional<RingId> ring;
@@ -118,6 +118,7 @@ class World {
   // scenario.cpp
   void run_history();
   void run_crash();
+  void run_changes();
   bool failed() const { return !failure_.empty(); }
   const std::string& failure() const { return failure_; }
   struct Counts {
@@ -137,7 +138,6 @@ class World {
   void check_owners(unsigned node);
   unsigned owners(unsigned block) const;
   Nanos lease(Version version) const;
-  Nanos longest_lease() const;
 
   // totem.cpp
   void reform(Time delay_low, Time delay_high);

@@ -85,6 +85,7 @@ class RandomMessages {
       hello.departed.push_back({.member = gone, .remaining = duration()});
     }
     hello.since_remaining = duration();
+    hello.longest_lease = duration();
     hello.dropped = sorted<MemberId>(kMaxDropped, [&] { return member(); });
     hello.votes = u32();
     hello.expected_votes = u32();

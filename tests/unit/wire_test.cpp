@@ -61,6 +61,7 @@ Message fixed_hello() {
   hello.lingering = BlockSet(16);
   hello.departed = {{.member = member(3, 9), .remaining = std::chrono::milliseconds(250)}};
   hello.since_remaining = std::chrono::seconds(1);
+  hello.longest_lease = std::chrono::seconds(2);
   hello.dropped = {member(3, 8), member(3, 9)};
   hello.companions = {member(1, 5), member(2, 6)};
   hello.votes = 1;
@@ -177,12 +178,12 @@ TEST(Wire, NothingIsLongerThan32KiB) {
 TEST(Wire, TheFormatOfVersion1IsFixed) {
   const std::pair<Message, std::string> golden[] = {
       {fixed_hello(),
-       "7361727501011234000000db0000000100001092010203040506070800000002000000000000001c0000"
+       "7361727501011234000000e30000000100001092010203040506070800000002000000000000001c0000"
        "0003000200000001000010920000000200000007026e310000000000abcdef0000000000000005010064"
        "010000408000000000000401001000000000000000000001000000030000000700000000000000090000"
-       "00000ee6b280000000003b9aca0000020000000300000007000000000000000800000003000000070000"
-       "000000000009020000000100000007000000000000000500000002000000070000000000000006000000"
-       "01000000036bdd1dba"},
+       "00000ee6b280000000003b9aca0000000000773594000002000000030000000700000000000000080000"
+       "000300000007000000000000000902000000010000000700000000000000050000000200000007000000"
+       "000000000600000001000000031d51e2fe"},
       {fixed_beat(),
        "73617275010212340000006a0000000100001092010203040506070800000002000000000000001c0000"
        "000300000000000000004d0000000051f4d5c0000000e8d4a5100002000000000000000b000000000000"
@@ -322,7 +323,8 @@ TEST(WireError, ListsLongerThanAllowed) {
   EXPECT_EQ(error_when(fixed_beat(), kBodyAt + 24, 255, 1), DecodeError::kTooLong);
   const std::size_t departed_at = kBodyAt + 1 + 16 + 3 + 17 + 2 + 2 + 10 + 10;
   EXPECT_EQ(error_when(fixed_hello(), departed_at, kMaxDropped + 1, 2), DecodeError::kTooLong);
-  EXPECT_EQ(error_when(fixed_hello(), departed_at + 2 + 24 + 8, 0xffff, 2), DecodeError::kTooLong);
+  EXPECT_EQ(error_when(fixed_hello(), departed_at + 2 + 24 + 8 + 8, 0xffff, 2),
+            DecodeError::kTooLong);
 }
 
 TEST(WireError, BlockCountsThatAreNone) {
@@ -339,7 +341,8 @@ TEST(WireError, ListsThatDoNotAscend) {
   // The first process of the group, made equal to and larger than the second.
   EXPECT_EQ(error_when(fixed_hello(), kBodyAt + 1, (2ull << 32) + 7, 8), DecodeError::kUnsorted);
   EXPECT_EQ(error_when(fixed_hello(), kBodyAt + 1, 9ull << 32, 8), DecodeError::kUnsorted);
-  const std::size_t first_dropped_nonce = kBodyAt + 1 + 16 + 3 + 17 + 2 + 2 + 10 + 10 + 26 + 8 + 10;
+  const std::size_t first_dropped_nonce =
+      kBodyAt + 1 + 16 + 3 + 17 + 2 + 2 + 10 + 10 + 26 + 8 + 8 + 10;
   EXPECT_EQ(error_when(fixed_hello(), first_dropped_nonce, 9, 8), DecodeError::kUnsorted);
   Message message = fixed(Leave{});
   message.excluded = {member(2, 21), member(3, 31)};
@@ -355,6 +358,8 @@ TEST(WireError, DurationsThatCannotBe) {
   const std::size_t remaining_at = kBodyAt + 1 + 16 + 3 + 17 + 2 + 2 + 10 + 10 + 2 + 16;
   EXPECT_EQ(error_when(fixed_hello(), remaining_at, ~0ull, 8), DecodeError::kBadDuration);
   EXPECT_EQ(error_when(fixed_hello(), remaining_at + 8, longest + 1, 8), DecodeError::kBadDuration);
+  EXPECT_EQ(error_when(fixed_hello(), remaining_at + 16, longest + 1, 8),
+            DecodeError::kBadDuration);
 }
 
 TEST(WireError, NamesThatCannotBe) {
