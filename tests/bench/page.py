@@ -48,7 +48,7 @@ hashes its address and port, and `src-addr`, which hashes nothing.
 
 With one bucket those rules are the cheapest: one hash and nothing else. saru's line pays for what
 they lack: a lease with two guards, other protocols and ICMP errors told apart first, fragments
-joined, counters; and it stays the same however many nodes there are and blocks they hold.
+joined, counters. Whether the block is this node's stays one lookup, however many nodes there are.
 """
 
 SWITCH = """## Switching blocks
