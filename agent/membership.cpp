@@ -76,7 +76,7 @@ VotesChanged votes_of(const ClusterFacts& facts) {
     sum += node.votes;
   }
   all.expected_votes = facts.expected_votes != 0 ? facts.expected_votes : sum;
-  all.quorum_votes = all.expected_votes / 2 + 1;
+  all.quorum_votes = facts.two_node ? 1 : all.expected_votes / 2 + 1;
   return all;
 }
 

@@ -18,6 +18,7 @@ using std::chrono::milliseconds;
 constexpr milliseconds kAnswer{2000};
 constexpr milliseconds kPoll{100};
 constexpr int kPolls = 15;
+constexpr int kShortPolls = 4;
 
 string joined(const json& names) {
   string text;
@@ -38,8 +39,8 @@ tl::expected<ExitCode, Failure> reload_running(const Options& options, RawOption
     status = ask(options.id, request, kAnswer);
   }
   if (!status) return tl::unexpected(status.error());
-  // The other nodes are usually told at the same time.
-  for (int i = 0; i < kPolls && !status->at("config").at("next").is_null(); ++i) {
+  // The other nodes are often told at the same time.
+  for (int i = 0; i < kShortPolls && !status->at("config").at("next").is_null(); ++i) {
     std::this_thread::sleep_for(kPoll);
     status = ask(options.id, {{"command", "status"}}, kAnswer);
     if (!status) return tl::unexpected(status.error());

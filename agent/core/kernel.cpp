@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Brings the kernel to what the rules allow, one write at a time, and says what follows from its
 // answers.
+#include <algorithm>
+
 #include "agent/core/machine.h"
 
 namespace saru {
@@ -24,6 +26,23 @@ bool Machine::may_acquire() const {
          !view.frozen && !s.stopping && !s.kernel.failed && quorum && s.granted;
 }
 
+// Somebody in the group whom this view does not count (silent, or dropped) may not have learned of
+// it, go to another ring and be granted a longer lease there. Whoever grants it must then be one of
+// our members, and a quorum of those makes it so; or it must have left the group.
+bool Machine::doubtful_are_outvoted() const {
+  const View& view = s.view;
+  const bool doubtful = std::any_of(s.group.begin(), s.group.end(), [&](ProcessId process) {
+    return view.excluded.contains(process) || view.waived.contains(process);
+  });
+  if (!doubtful || planted() == Plant::kCountTheDoubtful) return true;
+  unsigned votes = 0;
+  for (const ProcessId& process : effective_members(s)) {
+    const auto found = s.config.votes.find(process.node);
+    votes += found == s.config.votes.end() ? 1 : found->second;
+  }
+  return votes >= s.config.quorum_votes;
+}
+
 void Machine::acquire_what_is_ready() {
   if (!may_acquire()) return;
   View& view = s.view;
@@ -32,7 +51,7 @@ void Machine::acquire_what_is_ready() {
     if (peer.awaited.blocks() == s.config.blocks) ready -= peer.awaited;
   }
   view.to_acquire -= ready;
-  if (now.raw >= view.free_at) {
+  if (now.raw >= view.free_at && doubtful_are_outvoted()) {
     ready |= view.to_free;
     view.to_free.clear();
   }

@@ -29,6 +29,7 @@ enum class Plant : std::uint8_t {
   kStayWhenExcluded,      // ignores its own exclusion
   kIgnoreDuplicates,      // a block in two Hellos is not closed by its claimants
   kHoldAmongStrangers,    // goes on holding among members that were quorate without us
+  kCountTheDoubtful,      // takes over from members that may not know that they do not count
   kSwitchHolding,         // changes what a block is while holding some
   kGrantByNewLease,       // a beat grants the lease in force now, not the one it announced
   kSwitchAlone,           // changes to the next configuration before all want it
@@ -113,6 +114,7 @@ struct Machine {
   void on(const KernelDone& event);
   void on(const KernelDisturbed& event);
   void settle();
+  bool doubtful_are_outvoted() const;
   void acquire_what_is_ready();
   void release_what_must_go();
   void say_released();

@@ -46,6 +46,7 @@ const std::vector<std::pair<std::string, Plant>>& rare_plant_names() {
       {"hold-among-strangers", Plant::kHoldAmongStrangers},
       {"no-restart-wait", Plant::kNoRestartWait},
       {"switch-alone", Plant::kSwitchAlone},
+      {"count-the-doubtful", Plant::kCountTheDoubtful},
   };
   return names;
 }

@@ -72,7 +72,9 @@ TEST(StatusText, NamesTheNodesThatNewParametersWaitFor) {
   json status = sixteen_blocks();
   status["config"] = {{"hash", "7"}, {"next", "8"}, {"waiting_for", {"n2", "n3"}}};
   const std::string text = text_of_status(status);
-  EXPECT_NE(text.find("to come    other settings, once these nodes have them too: n2, n3"), std::string::npos) << text;
+  EXPECT_NE(text.find("to come    other settings, once these nodes have them too: n2, n3"),
+            std::string::npos)
+      << text;
 }
 
 TEST(LoadText, DrawsNinthsAndNamesTheBusiestBlocks) {
