@@ -222,6 +222,19 @@ TEST(Exclusion, WhoReadsThatItIsExcludedClosesAndComesBackUnderANewName) {
   EXPECT_TRUE(c.said<Rejoin>(3));
 }
 
+TEST(Exclusion, BlocksOfSilentMembersWaitUntilAQuorumCountsOrTheyHaveLeftTheGroup) {
+  Cluster c(3);
+  c.start();
+  const unsigned before = c.owned(1);
+  c.deaf = c.stopped = {2, 3};
+  c.run(milliseconds(5000));
+  ASSERT_EQ(c.state(1).view.excluded.size(), 2u);
+  EXPECT_EQ(c.owned(1), before);
+  c.feed(1, GroupChanged{{c.process(1)}, {c.process(2), c.process(3)}, {}});
+  c.run(milliseconds(5000));
+  EXPECT_EQ(c.owned(1), kBlockCount);
+}
+
 TEST(Pause, BacklogIsNotActedOn) {
   Cluster c(3);
   c.start();
