@@ -32,8 +32,8 @@ How they are measured:
 
 BESIDE = """## Beside others
 
-All over IPv4, one address. They hash the client's address; saru's line is `src-addr-port`, which
-hashes its address and port, and `src-addr`, which hashes nothing.
+All over IPv4, one address, and over the same two drops. Both others hash the client's address;
+what is nearest to that here is `src-addr-port`, which hashes its address and port.
 
 - **xt_cluster**: `-m cluster --cluster-total-nodes n --cluster-local-node 1 -j ACCEPT`, then a
   DROP, in mangle PREROUTING; it needs conntrack, whose cost is in the figures (without its
@@ -54,8 +54,7 @@ joined, counters. Whether the block is this node's stays one lookup, however man
 SWITCH = """## Switching blocks
 
 `tests/kernel/bench.sh`: one transaction that takes half of the blocks away and adds the other
-half, and one renewal of the lease, each with the reading back of the answer, 500 times. No packet
-sees a set half made.
+half, and one renewal of the lease, each with the reading back of the answer, 500 times.
 """
 
 FLUSH = """## A foreign flush
