@@ -60,6 +60,8 @@ json Daemon::on_reload(const json& request) {
   if (change_->agreed.hash != state_.config.config_hash || state_.next) {
     write_log(LogLevel::kNotice, "new parameters: they come into force when all nodes have them");
     feed(change_->agreed);
+  } else {
+    change_.reset();
   }
   return describe_now();
 }
