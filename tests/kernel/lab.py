@@ -192,10 +192,11 @@ class Lab:
     def server(self, node, kind, address, port=7):
         """A listening socket on a shared address; the address may not be there yet."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        # FREEBIND; SO_RCVBUFFORCE, because a packet that does not fit must not look refused
+        # FREEBIND; SO_RCVBUFFORCE, because a packet that does not fit (768 bytes each, and nobody
+        # reads before the end) must not look refused
         free = (socket.IPPROTO_IPV6, 78, 1) if family == socket.AF_INET6 else (socket.SOL_IP, 15, 1)
         made = node.socket(family, kind, bind=(address, port), options=[
-            free, (socket.SOL_SOCKET, socket.SO_REUSEADDR, 1), (socket.SOL_SOCKET, 33, 8 << 20)])
+            free, (socket.SOL_SOCKET, socket.SO_REUSEADDR, 1), (socket.SOL_SOCKET, 33, 64 << 20)])
         if kind == socket.SOCK_STREAM:
             made.listen(64)
         self.sockets.append(made)
