@@ -19,6 +19,7 @@ json refusal(const string& sentence, ExitCode code) {
 
 std::vector<IpAddress> ips(const std::vector<ServiceAddress>& addresses) {
   std::vector<IpAddress> all;
+  all.reserve(addresses.size());
   for (const ServiceAddress& address : addresses) all.push_back(address.ip);
   return all;
 }

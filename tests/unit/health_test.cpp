@@ -21,7 +21,7 @@ json well() {
           {"view", {{"open", true}, {"confirmed", true}, {"age_ms", 60000}}}};
 }
 
-json but(json change) {
+json but(const json& change) {
   json status = well();
   status.update(change);
   return status;

@@ -53,7 +53,7 @@ class Machine {
     if (chain == table_.chains.end() || depth >= 16) return Verdict{NF_DROP, ""};
     for (const Rule& rule : chain->rules) {
       ++rules_;
-      const auto verdict = run_rule(rule);
+      auto verdict = run_rule(rule);
       if (!verdict) continue;
       if (verdict->code == NFT_GOTO) return run_chain(verdict->chain, depth + 1);
       if (verdict->code != NFT_JUMP) return verdict;
@@ -78,7 +78,7 @@ class Machine {
           load->base == NFT_PAYLOAD_NETWORK_HEADER ? packet_.network : packet_.transport;
       if (load->offset + load->length > header.size()) return false;
       const auto at = header.begin() + load->offset;
-      reg_.resize(load->word * 4);
+      reg_.resize(std::size_t{load->word} * 4);
       reg_.insert(reg_.end(), at, at + load->length);
     } else if (const auto* mask = std::get_if<Mask>(&expression)) {
       EXPECT_EQ(reg_.size(), mask->mask.size());
