@@ -2,6 +2,7 @@
 #include "agent/membership.h"
 
 #include <algorithm>
+#include <cstdio>
 
 namespace saru {
 namespace {
@@ -66,6 +67,12 @@ std::uint64_t hash_of(const Options& options, Nanos lease) {
                options.connections + ";" + options.mac.text() + ";" + std::to_string(lease.count());
   for (const string& address : addresses) all += ";" + address;
   return fnv1a(all);
+}
+
+string hash_text(std::uint64_t hash) {
+  char hex[17];
+  std::snprintf(hex, sizeof hex, "%016llx", static_cast<unsigned long long>(hash));
+  return hex;
 }
 
 VotesChanged votes_of(const ClusterFacts& facts) {

@@ -23,6 +23,9 @@ Nanos lease_of(const ClusterFacts& facts, const Options& options);
 // Equal on two nodes exactly when they may serve the address together.
 std::uint64_t hash_of(const Options& options, Nanos lease);
 
+// A configuration's hash as status shows it: 16 hexadecimal digits.
+std::string hash_text(std::uint64_t hash);
+
 // The votes as the core takes them.
 VotesChanged votes_of(const ClusterFacts& facts);
 

@@ -7,24 +7,18 @@
 
 #include "agent/ctl_client.h"
 #include "agent/membership.h"
+#include "agent/text.h"
 
 namespace saru {
 namespace {
 
 using nlohmann::json;
-using std::string;
 using std::chrono::milliseconds;
 
 constexpr milliseconds kAnswer{2000};
 constexpr milliseconds kPoll{100};
 constexpr int kPolls = 15;
 constexpr int kShortPolls = 4;
-
-string joined(const json& names) {
-  string text;
-  for (const json& name : names) text += (text.empty() ? "" : ", ") + name.get<string>();
-  return text;
-}
 
 }  // namespace
 
@@ -46,10 +40,7 @@ tl::expected<ExitCode, Failure> reload_running(const Options& options, RawOption
     if (!status) return tl::unexpected(status.error());
   }
   const json& config = status->at("config");
-  char wanted[17];
-  std::snprintf(wanted, sizeof wanted, "%016llx",
-                static_cast<unsigned long long>(hash_of(options, lease)));
-  if (config.at("hash") == wanted) {
+  if (config.at("hash") == hash_text(hash_of(options, lease))) {
     std::puts("the parameters are in force");
   } else if (config.at("next").is_null()) {
     return tl::unexpected(Failure{ExitCode::kFailed,

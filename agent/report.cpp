@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "agent/membership.h"
+
 namespace saru {
 namespace {
 
@@ -71,10 +73,8 @@ json describe_members(const State& state, const Surroundings& around, const stri
 json describe_config(const State& state) {
   json waiting_for = json::array();
   json next = nullptr;
-  char hex[17];
   if (state.next) {
-    std::snprintf(hex, sizeof hex, "%016llx", static_cast<unsigned long long>(state.next->hash));
-    next = hex;
+    next = hash_text(state.next->hash);
     for (const auto& [process, peer] : state.view.peers) {
       const bool has = peer.hello && (peer.hello->config_hash == state.next->hash ||
                                       peer.hello->config_next == state.next->hash);
@@ -84,9 +84,8 @@ json describe_config(const State& state) {
       }
     }
   }
-  std::snprintf(hex, sizeof hex, "%016llx",
-                static_cast<unsigned long long>(state.config.config_hash));
-  return {{"hash", hex}, {"next", next}, {"waiting_for", waiting_for}};
+  return {
+      {"hash", hash_text(state.config.config_hash)}, {"next", next}, {"waiting_for", waiting_for}};
 }
 
 json describe_view(const State& state, const Instant& now) {

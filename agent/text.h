@@ -17,6 +17,9 @@ namespace saru {
 // "850 ms", "12 s", "3 min", "5 h", "2 days"
 [[nodiscard]] std::string age(std::int64_t milliseconds);
 
+// "n2, n3"
+[[nodiscard]] std::string joined(const nlohmann::json& words);
+
 [[nodiscard]] std::string text_of_status(const nlohmann::json& status);
 // Of saructl events: time, level, text.
 [[nodiscard]] std::string text_of_events(const nlohmann::json& answer);

@@ -27,12 +27,6 @@ string line(const string& label, const string& text) {
   return out + head + rest + "\n";
 }
 
-string joined(const json& words) {
-  string text;
-  for (const auto& word : words) text += (text.empty() ? "" : ", ") + word.get<string>();
-  return text;
-}
-
 string view_text(const json& status) {
   const json& view = status.at("view");
   const string quorum = status.at("quorate").get<bool>() ? "quorate" : "NOT QUORATE";
@@ -59,6 +53,12 @@ string member_line(const json& member, unsigned blocks, unsigned self) {
 }
 
 }  // namespace
+
+string joined(const json& words) {
+  string text;
+  for (const auto& word : words) text += (text.empty() ? "" : ", ") + word.get<string>();
+  return text;
+}
 
 string fit(const string& text, std::size_t width) {
   if (text.size() > width) return text.substr(0, width - 1) + "~";
