@@ -24,29 +24,36 @@ using Facts = tl::expected<ClusterFacts, CorosyncError>;
 constexpr const char* kNotRunning =
     "corosync is not running on this node: start it (systemctl start corosync)";
 
-// Corosync says "try again" while it starts and while the ring forms anew. For threads of ours
-// only: it sleeps in between.
+// Corosync says "try again" while it starts and while the ring forms anew, which a ring with a long
+// token does for many seconds.
+constexpr std::chrono::seconds kPatience{30};
+
+// For threads of ours only: it sleeps in between.
 template <class Call>
 cs_error_t patiently(Call call) {
   constexpr std::chrono::milliseconds kPause{20};
-  cs_error_t error = CS_ERR_TRY_AGAIN;
-  for (int tries = 0; tries < 100 && error == CS_ERR_TRY_AGAIN; ++tries) {
-    if (tries > 0) std::this_thread::sleep_for(kPause);
+  const auto end = std::chrono::steady_clock::now() + kPatience;
+  cs_error_t error = call();
+  while (error == CS_ERR_TRY_AGAIN && std::chrono::steady_clock::now() < end) {
+    std::this_thread::sleep_for(kPause);
     error = call();
   }
   return error;
 }
 
-// A connection to the map, or why there is none.
+// A connection to the map, or why there is none, or why it no longer answers.
 class Map {
  public:
-  Map() : error_(patiently([this] { return cmap_initialize(&handle_); })) {}
+  Map() : error_(patiently([this] { return cmap_initialize(&handle_); })) {
+    open_ = error_ == CS_OK;
+  }
   ~Map() {
-    if (error_ == CS_OK) cmap_finalize(handle_);
+    if (open_) cmap_finalize(handle_);
   }
   Map(const Map&) = delete;
   Map& operator=(const Map&) = delete;
 
+  // CS_OK, or why it was not opened or could not be read: a key that is missing is no error.
   cs_error_t error() const { return error_; }
   std::optional<std::uint32_t> number(const std::string& key) const {
     std::uint32_t value = 0;
@@ -58,12 +65,14 @@ class Map {
         patiently([&] { return cmap_get_uint8(handle_, key.c_str(), &small); }) == CS_OK) {
       return small;
     }
+    note(error);
     return std::nullopt;
   }
   std::string text(const std::string& key) const {
     char* value = nullptr;
     const cs_error_t error =
         patiently([&] { return cmap_get_string(handle_, key.c_str(), &value); });
+    note(error);
     if (error != CS_OK) return {};
     const std::unique_ptr<char, decltype(&std::free)> owned(value, &std::free);
     return value;
@@ -73,21 +82,27 @@ class Map {
     cmap_iter_handle_t iterator = 0;
     const cs_error_t error =
         patiently([&] { return cmap_iter_init(handle_, prefix.c_str(), &iterator); });
+    note(error);
     if (error != CS_OK) return found;
     std::array<char, CMAP_KEYNAME_MAXLEN + 1> key{};
     std::size_t size = 0;
     cmap_value_types_t type{};
     const auto next = [&] { return cmap_iter_next(handle_, iterator, key.data(), &size, &type); };
-    while (patiently(next) == CS_OK) {
-      found.emplace_back(key.data());
-    }
+    cs_error_t ended = CS_OK;
+    while ((ended = patiently(next)) == CS_OK) found.emplace_back(key.data());
+    if (ended != CS_ERR_NO_SECTIONS) note(ended);  // that is its ordinary end
     cmap_iter_finalize(handle_, iterator);
     return found;
   }
 
  private:
+  void note(cs_error_t error) const {
+    if (error_ == CS_OK && error != CS_ERR_NOT_EXIST) error_ = error;
+  }
+
   cmap_handle_t handle_ = 0;
-  cs_error_t error_;
+  bool open_ = false;
+  mutable cs_error_t error_;
 };
 
 std::string why_no_connection(cs_error_t error) {
@@ -153,6 +168,7 @@ Facts ask() {
   if (map.error() != CS_OK) return failed(why_no_connection(map.error()));
   const auto token = map.number("runtime.config.totem.token");
   const auto consensus = map.number("runtime.config.totem.consensus");
+  if (map.error() != CS_OK) return failed(why_no_connection(map.error()));
   if (!token || !consensus) {
     return failed(
         "corosync is too old: it does not tell runtime.config.totem.token and "
@@ -164,6 +180,7 @@ Facts ask() {
   facts.cluster_name = map.text("totem.cluster_name");
   facts.nodes = read_nodes(map);
   const auto position = map.number("nodelist.local_node_pos");
+  if (map.error() != CS_OK) return failed(why_no_connection(map.error()));
   if (!position) return failed("corosync.conf has no nodelist, or this node is not in it");
   const std::string place = "nodelist.node." + std::to_string(*position);
   facts.local.value = map.number(place + ".nodeid").value_or(0);
@@ -174,6 +191,7 @@ Facts ask() {
   if (facts.crypto_cipher.empty()) facts.crypto_cipher = "none";
   facts.quorum_device = !map.keys("quorum.device.").empty();
   facts.quorum_provider = map.text("quorum.provider") == "corosync_votequorum";
+  if (map.error() != CS_OK) return failed(why_no_connection(map.error()));
   if (!facts.quorum_provider) return facts;
   const cs_error_t error = read_votes(facts);
   if (error != CS_OK) return failed("votequorum does not answer: " + name_of(error));

@@ -47,7 +47,7 @@ struct ClusterFacts {
 // Waits for corosync, but not longer than `limit`. The error says what is wrong and what to do:
 // corosync does not run, does not answer, is too old, or may not be asked by this user.
 [[nodiscard]] tl::expected<ClusterFacts, CorosyncError> read_facts(
-    std::chrono::milliseconds limit = std::chrono::seconds(2));
+    std::chrono::milliseconds limit = std::chrono::seconds(6));
 
 // The same without waiting: `done` is called from the loop, once, unless corosync never answers.
 void read_facts(qb_loop_t* loop,

@@ -193,6 +193,11 @@ class Probe:
     def member(self):
         return self.find(r"joined (\d+/\d+) nonce").group(1)
 
+    def place(self):
+        """The last it was told of its ring and of its group: two lines, None before there is one."""
+        last = [self.find(pattern) for pattern in (r"^quorum .*", r"^group \[.*?\]")]
+        return [match and match.group(0) for match in last]
+
     def pid(self):
         """In the node's pid namespace."""
         return self.member().partition("/")[2]
