@@ -219,8 +219,7 @@ def report(story, totals):
     load = os.getloadavg()[0]
     story.say("", *table(totals["events"]), "",
               f"requests {totals['requests']}, failed {totals['failed']} "
-              f"(a crash had to break {totals['failed_unavoidable']} of them), "
-              f"answered twice {totals['answered_twice']}",
+              f"({measure.excused(totals)}), answered twice {totals['answered_twice']}",
               "answered by " + ", ".join(f"{n}: {c}" for n, c in totals["answers"].items())
               + f"; load average of this machine {load:.1f} on {os.cpu_count()} processors",
               "gap: last to first answered probe of a block, by the frames on the switch; Corosync:"

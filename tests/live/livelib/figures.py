@@ -165,7 +165,7 @@ def ratios(runs):
 
 def sums(runs):
     return [f"- run {i}: {t['requests']} requests, {t['failed']} failed "
-            f"(a crash had to break {t['failed_unavoidable']}); answered twice "
+            f"({measure.excused(t)}); answered twice "
             f"{t['answered_twice']}; load average {t['load_average'][0]} before and "
             f"{t['load_average'][1]} after" for i, t in enumerate(runs, 1)]
 

@@ -22,10 +22,16 @@ def excuse_of(request, changes, broken):
         until = min(gone, default=ended)
         if request["block"] in owned and ended >= since and began <= until:
             return f"to the broken server of {node}"
-    if any(verb == "del" and block == request["block"] and began <= when <= ended
-           for when, verb, block, _ in changes):
+    if broken_by_a_move(request, changes):
         return "under way when its block moved"
     return None
+
+
+def broken_by_a_move(request, changes):
+    """The new owner does not know the connection and resets it; it never leaves a client waiting."""
+    return not request["result"].startswith("timeout") and any(
+        verb == "del" and block == request["block"]
+        and request["start_ns"] <= when <= request["end_ns"] for when, verb, block, *_ in changes)
 
 
 class Traffic:

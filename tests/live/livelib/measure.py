@@ -11,6 +11,7 @@ import time
 
 from livelib import blocks as blocks_of
 from livelib.cluster import LiveError
+from livelib.handover import broken_by_a_move
 from livelib.load import (PROBE_RATE, PROBED_BLOCKS, HttpLoad, Listener, Monitor, Probes, Servers,
                           Witness)
 
@@ -183,7 +184,7 @@ class Run:
             "event": name,
             "corosync_ms": round((ring_ns - at_ns) / 1e6, 1) if ring_ns else None,
             "gap_ms": percentiles([rows[b]["gap_ms"] for b in touched if b in rows]),
-            "failed": None, "failed_unavoidable": None, "requests": None,
+            "failed": None, "failed_by_move": None, "failed_unavoidable": None, "requests": None,
             "answered_twice": seen["answered_twice"],
             "syn_retransmits": seen["syn_retransmits"],
             "blocks_moved": len(moved),
@@ -218,13 +219,16 @@ class Run:
     def stop(self):
         """Ends the load; completes the figures with the requests; returns the totals."""
         answers = self.http.stop()
+        changes = [one for monitor in self.monitors.values() for one in monitor.changes()]
         for figures, first_ns, last_ns, broken in self.windows:
             requests = self.http.requests(first_ns, last_ns)
             lost = [one for one in requests if one["result"] != "ok"]
+            died = [one for one in lost if one["start_ns"] <= broken.get(one["block"], 0)]
+            moved = [one for one in lost if one not in died and broken_by_a_move(one, changes)]
             figures["requests"] = len(requests)
             figures["failed"] = len(lost)
-            figures["failed_unavoidable"] = len(
-                [one for one in lost if one["start_ns"] <= broken.get(one["block"], 0)])
+            figures["failed_by_move"] = len(moved)
+            figures["failed_unavoidable"] = len(died) + len(moved)
         summary = self.witness.stop()
         for watcher in [self.listener, *self.monitors.values()]:
             self.cluster.end_inside(watcher.process)
@@ -234,6 +238,7 @@ class Run:
             "answers": {node: answers["by_node"].get(node, 0) for node in self.cluster.nodes},
             "requests": answers["requests"],
             "failed": answers["failed"],
+            "failed_by_move": sum(f["failed_by_move"] for f in self.events),
             "failed_unavoidable": sum(f["failed_unavoidable"] for f in self.events),
             "answered_twice": summary["answered_twice"],
             "shared_mac_frames": summary["shared_mac_frames"],
@@ -247,6 +252,14 @@ class Run:
         }
 
 
+def excused(totals):
+    """Which of the failed requests had to fail, as words."""
+    moved = totals["failed_by_move"]
+    died = totals["failed_unavoidable"] - moved
+    return (f"{died} to a node that crashed, {moved} under way when their block moved, "
+            "which connections=none does not keep")
+
+
 def shortcomings(totals):
     """What is wrong with a run, one sentence each; nothing when all is as promised."""
     found = list(totals["violations"])
@@ -254,7 +267,7 @@ def shortcomings(totals):
         found.append("the witness is not sure: " + "; ".join(totals["doubts"]))
     beyond = totals["failed"] - totals["failed_unavoidable"]
     if beyond:
-        found.append(f"{beyond} requests failed that no crash had to break")
+        found.append(f"{beyond} requests failed that neither a crash nor a move had to break")
     silent = [node for node, count in totals["answers"].items() if count == 0]
     if silent:
         found.append(f"never answered a request: {' '.join(silent)}")
