@@ -1,0 +1,484 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The faults: one small class per kind, with all that is random about it drawn when it is made, so
+that a seed gives the same faults whatever the cluster does. inject() brings it about and holds it,
+heal() takes away what does not end by itself; bound() says how long a block may be without an
+owner meanwhile."""
+import math
+import random
+import signal
+import time
+
+from livelib import blocks as blocks_of
+from livelib.cluster import ADDRESS, CREATE, LiveError
+from livelib.fire_field import RECOVERY_S
+
+RESOURCE = CREATE[3]
+LINK = "saru1"
+
+
+def between(draw, low, high):
+    """A duration, short ones as likely as long ones; in whole ms, to be read and typed."""
+    return round(math.exp(draw.uniform(math.log(low), math.log(high))), 3)
+
+
+class Fault:
+    kind = ""
+    about = ""
+
+    recovery_s = RECOVERY_S
+
+    def __init__(self, seed, nodes, turn):
+        """turn: how many of this kind came before; they do not depend on other kinds."""
+        self.seed, self.nodes = seed, nodes
+        draw = random.Random(f"{seed} {self.kind} {turn}")
+        self.node = draw.choice(nodes)
+        self.text = self.node
+        self.set_up(draw, turn)
+
+    def set_up(self, draw, turn):
+        pass
+
+    def others(self):
+        return [node for node in self.nodes if node != self.node]
+
+    def inject(self, field):
+        raise NotImplementedError
+
+    def heal(self, field):
+        pass
+
+    def bound(self, bounds):
+        return bounds.lost
+
+
+class CrashAndBoot(Fault):
+    kind = "crash"
+    about = "power loss of a node; it boots again"
+
+    def inject(self, field):
+        field.crash(self.node)
+        field.settled(self.others(), f"the others to take the blocks of {self.node}")
+
+    def heal(self, field):
+        field.boot(self.node)
+
+
+class Reset(Fault):
+    kind = "reset"
+    about = "power loss of a node that is booting again before the others have noticed"
+
+    def inject(self, field):
+        field.crash(self.node)
+
+    def heal(self, field):
+        field.boot(self.node)
+
+    def bound(self, bounds):
+        return 2 * bounds.lost
+
+
+class Sleep(Fault):
+    """SIGSTOP, and SIGCONT later, as if nothing had happened."""
+    processes = ()
+
+    def set_up(self, draw, turn):
+        self.seconds = between(draw, 0.05, 10)
+        self.text = f"{self.node} for {self.seconds} s"
+
+    def inject(self, field):
+        field.send_signal(self.node, signal.SIGSTOP, *self.processes)
+        field.hold(self.seconds)
+
+    def heal(self, field):
+        field.send_signal(self.node, signal.SIGCONT, *self.processes)
+
+    def bound(self, bounds):
+        return bounds.slept(self.seconds)
+
+
+class SarudSleeps(Sleep):
+    kind = "pause-sarud"
+    about = "sarud stops for 50 ms to 10 s, its Corosync does not"
+    processes = ("sarud",)
+
+
+class CorosyncSleeps(Sleep):
+    kind = "pause-corosync"
+    about = "Corosync stops for 50 ms to 10 s, sarud does not"
+    processes = ("corosync",)
+
+
+class BothSleep(Sleep):
+    kind = "pause-both"
+    about = "sarud and Corosync stop for 50 ms to 10 s, Pacemaker does not"
+    processes = ("corosync", "sarud")
+
+
+class NodeSleeps(Sleep):
+    kind = "pause-node"
+    about = "every process of a node stops for 50 ms to 10 s; its kernel goes on"
+
+
+class SarudDies(Fault):
+    kind = "kill-sarud"
+    about = "kill -9 of sarud; Pacemaker starts it again"
+
+    def inject(self, field):
+        field.kill(self.node, "sarud")
+
+
+class CorosyncDies(Fault):
+    kind = "kill-corosync"
+    about = "kill -9 of Corosync; Pacemaker of the node ends, both are started again"
+
+    def inject(self, field):
+        field.kill(self.node, "corosync")
+        field.settled(self.others(), f"the others to take the blocks of {self.node}")
+        field.stack_falls(self.node)
+
+    def heal(self, field):
+        field.start_stack(self.node)
+
+
+class CorosyncStops(Fault):
+    kind = "corosync-stop"
+    about = "Pacemaker and Corosync of a node are stopped in order, and started again"
+
+    def set_up(self, draw, turn):
+        self.seconds = between(draw, 0.05, 5)
+        self.text = f"{self.node}, started again after {self.seconds} s"
+
+    def inject(self, field):
+        field.stop_stack(self.node)
+        field.hold(self.seconds)
+
+    def heal(self, field):
+        field.start_stack(self.node)
+
+    def bound(self, bounds):
+        return bounds.planned
+
+
+class RollingRestart(Fault):
+    kind = "rolling-restart"
+    about = "corosync-stop of all nodes, one after the other"
+
+    def set_up(self, draw, turn):
+        self.order = draw.sample(self.nodes, len(self.nodes))
+        self.text = " ".join(self.order)
+
+    def inject(self, field):
+        for node in self.order:
+            field.stop_stack(node)
+            field.settled([one for one in self.nodes if one != node],
+                          f"the others to have the blocks of {node}")
+            field.start_stack(node)
+            field.settled(self.nodes, f"{node} to get its share again")
+
+    def bound(self, bounds):
+        return bounds.planned
+
+
+def splits(nodes):
+    """Every way to cut these nodes in two parts or more; the part with the client comes first."""
+    parts_of = [[]]
+    for node in nodes:
+        wider = []
+        for parts in parts_of:
+            wider.append([*parts, [node]])
+            wider += [parts[:i] + [[*parts[i], node]] + parts[i + 1:] for i in range(len(parts))]
+        parts_of = wider
+    return [sorted(parts, key=lambda part: (-len(part), part)) for parts in parts_of
+            if len(parts) > 1]
+
+
+class Split(Fault):
+    """The nodes are cut in parts. All splits have had their turn before one comes again."""
+
+    def set_up(self, draw, turn):
+        ways = splits(self.nodes)
+        random.Random(f"{self.seed} {self.kind} deck {turn // len(ways)}").shuffle(ways)
+        self.parts = ways[turn % len(ways)]
+        self.quorate = 2 * len(self.parts[0]) > len(self.nodes)
+        self.brief = draw.random() < 0.5
+        self.seconds = between(draw, 0.05, 1.5) if self.brief else between(draw, 0.5, 4)
+        self.held = self.seconds
+        parts = " | ".join(" ".join(part) for part in self.parts)
+        self.text = f"{parts}, {'' if self.brief or not self.quorate else 'settled + '}" \
+                    f"{self.seconds} s"
+
+    def cut(self, field):
+        raise NotImplementedError
+
+    def inject(self, field):
+        began = time.monotonic()
+        self.cut(field)
+        if self.quorate and not self.brief:
+            field.settled(self.parts[0], f"{' '.join(self.parts[0])} to own every block")
+        field.hold(self.seconds)
+        self.held = time.monotonic() - began
+
+    def bound(self, bounds):
+        if not self.quorate:
+            return bounds.no_quorum(self.held)
+        # Healed before the quorate part had taken the rest: all starts anew from there.
+        return bounds.lost + (bounds.rejoined if self.brief else 0)
+
+
+class Partition(Split):
+    kind = "partition"
+    about = "the switch breaks in parts (every split); the client stays with the largest"
+
+    def cut(self, field):
+        for part in self.parts[1:]:
+            field.cluster.rig("cut", *part)
+
+    def heal(self, field):
+        field.cluster.rig("heal")
+
+
+def ring_address(node):
+    return f"10.77.0.{node[1:]}"
+
+
+def from_to(nodes):
+    """The two rules that cut the ring between this node and those."""
+    addresses = ", ".join(ring_address(node) for node in nodes)
+    return [("input", f"ip saddr {{ {addresses} }}"), ("output", f"ip daddr {{ {addresses} }}")]
+
+
+class RingSplit(Split):
+    kind = "ring-split"
+    about = "the same for Corosync's packets alone: every node still hears every client"
+
+    def cut(self, field):
+        field.drop({node: from_to([other for other in self.nodes if other not in part])
+                    for part in self.parts for node in part})
+
+    def heal(self, field):
+        field.pass_all(self.nodes)
+
+
+class OneWayLoss(Fault):
+    kind = "one-way-loss"
+    about = "a node does not hear the ring, is not heard, does not hear one other, or loses a third"
+    ways = ("deaf", "mute", "deaf to one", "loses a third")
+
+    def set_up(self, draw, turn):
+        self.way = self.ways[turn % len(self.ways)]
+        self.other = draw.choice(self.others())
+        self.seconds = between(draw, 0.2, 8)
+        whom = f" ({self.other})" if self.way == "deaf to one" else ""
+        self.text = f"{self.node} {self.way}{whom} for {self.seconds} s"
+
+    def inject(self, field):
+        rules = {"deaf": ("input", ""), "mute": ("output", ""),
+                 "deaf to one": ("input", f"ip saddr {ring_address(self.other)}"),
+                 "loses a third": ("input", "numgen random mod 3 == 0")}
+        field.drop({self.node: [rules[self.way]]})
+        field.hold(self.seconds)
+
+    def heal(self, field):
+        field.pass_all([self.node])
+
+    def bound(self, bounds):
+        # Totem finds no lasting ring while not everybody hears everybody whom somebody hears.
+        return self.seconds + bounds.rejoined
+
+
+class Flush(Fault):
+    kind = "flush"
+    about = "nft flush ruleset"
+
+    def inject(self, field):
+        field.shell(self.node, "nft flush ruleset", check=False)
+        field.hold(1)
+
+    def bound(self, bounds):
+        return bounds.mended
+
+
+class RulesDeleted(Fault):
+    kind = "rules"
+    about = "up to five single rules and elements of our table are deleted, or it is refused"
+
+    def set_up(self, draw, turn):
+        self.picks = [draw.random() for _ in range(draw.randint(1, 5))]
+        self.text = f"{self.node}, {len(self.picks)} of them"
+
+    def inject(self, field):
+        listed = field.shell(self.node, f"nft -a list table inet {blocks_of.TABLE}").stdout
+        rules, chain = [], None
+        for line in listed.splitlines():
+            words = line.split()
+            if words[:1] == ["chain"]:
+                chain = words[1]
+            elif chain and "# handle" in line:
+                rules.append(f"rule inet {blocks_of.TABLE} {chain} handle {words[-1]}")
+        owned = sorted(blocks_of.read_kernels(field.cluster, [self.node])[self.node] or ())
+        rules += [f"element inet {blocks_of.TABLE} owned {{ {block * blocks_of.PORTS} }}"
+                  for block in owned[:len(rules)]]
+        if not rules:
+            raise LiveError(f"{self.node} has no rules to delete")
+        for pick in self.picks:
+            field.shell(self.node, f"nft 'delete {rules[int(pick * len(rules))]}'", check=False)
+        field.hold(1)
+
+    def bound(self, bounds):
+        return bounds.mended
+
+
+class LinkBroken(Fault):
+    """What others do to our interface."""
+    script = ""
+
+    def inject(self, field):
+        field.shell(self.node, self.script)
+        field.hold(1)
+
+    def bound(self, bounds):
+        return bounds.mended
+
+
+class AddressDeleted(LinkBroken):
+    kind = "address"
+    about = "the shared address is deleted from its interface"
+    script = f"ip addr del {ADDRESS}/32 dev {LINK}"
+
+
+class MacvlanDeleted(LinkBroken):
+    kind = "macvlan"
+    about = "the macvlan is deleted"
+    script = f"ip link del {LINK}"
+
+
+class MacvlanDown(LinkBroken):
+    kind = "macvlan-down"
+    about = "the macvlan is set down"
+    script = f"ip link set {LINK} down"
+
+
+class NicDown(Fault):
+    kind = "nic-down"
+    about = "ip link set eth0 down, and up after 50 ms to 6 s; the ring and the service are on it"
+
+    def set_up(self, draw, turn):
+        self.seconds = between(draw, 0.05, 6)
+        self.text = f"{self.node} for {self.seconds} s"
+
+    def inject(self, field):
+        field.shell(self.node, "ip link set eth0 down")
+        field.hold(self.seconds)
+
+    def heal(self, field):
+        field.shell(self.node, "ip link set eth0 up")
+
+    def bound(self, bounds):
+        return bounds.slept(self.seconds)
+
+
+class CarrierLost(NicDown):
+    kind = "carrier"
+    about = "the switch port of a node is down for 50 ms to 6 s"
+
+    def inject(self, field):
+        field.switch("link", "set", self.node, "down")
+        field.hold(self.seconds)
+
+    def heal(self, field):
+        field.switch("link", "set", self.node, "up")
+
+
+class Hogs(Fault):
+    kind = "hogs"
+    about = "four processes that only compute, for 2 to 8 s"
+    COUNT = 4
+
+    def set_up(self, draw, turn):
+        self.seconds = between(draw, 2, 8)
+        self.text = f"{self.node} for {self.seconds} s"
+
+    def inject(self, field):
+        loop = f"timeout {self.seconds} sh -c 'while :; do :; done' & "
+        field.shell(self.node, self.COUNT * loop + "wait")
+
+    def bound(self, bounds):
+        return bounds.planned
+
+
+class FullRun(Fault):
+    kind = "full-run"
+    about = "no room in /run of a node; every second time sarud is killed meanwhile"
+
+    def set_up(self, draw, turn):
+        self.kills = turn % 2 == 1
+        self.seconds = between(draw, 1, 12)
+        self.text = f"{self.node} for {self.seconds} s{', and kill -9 of sarud' * self.kills}"
+
+    def inject(self, field):
+        field.shell(self.node, """
+            used=$(df --output=used -k /run | tail -n 1)
+            mount -o remount,size=$((used + 64))k /run
+            cat /dev/zero >/run/filler 2>/dev/null || true
+            test "$(df --output=avail -k /run | tail -n 1)" -eq 0""")
+        if self.kills:
+            field.kill(self.node, "sarud")
+        field.hold(self.seconds)
+
+    def heal(self, field):
+        field.shell(self.node, "rm -f /run/filler; mount -o remount,size=50% /run")
+        if self.kills:
+            # sarud cannot start without room in /run, and Pacemaker tries once.
+            field.hold(2)
+            field.cluster.run(self.node, "pcs", "resource", "cleanup", RESOURCE, timeout=60)
+
+    def bound(self, bounds):
+        return bounds.lost if self.kills else bounds.planned
+
+
+KINDS = {one.kind: one for one in (
+    CrashAndBoot, Reset, SarudSleeps, CorosyncSleeps, BothSleep, NodeSleeps, SarudDies,
+    CorosyncDies, CorosyncStops, RollingRestart, Partition, RingSplit, OneWayLoss, Flush,
+    RulesDeleted, AddressDeleted, MacvlanDeleted, MacvlanDown, NicDown, CarrierLost, Hogs, FullRun)}
+
+
+# Planted: each breaks what the audit guards, and a run that does not fail then cannot fail at all.
+
+class TwoOwners(Fault):
+    kind = "plant-two-owners"
+    about = "sarud dead, its rules gone, the address left open for good: must be seen twice"
+
+    def inject(self, field):
+        field.kill(self.node, "sarud")
+        field.shell(self.node, f"nft delete table inet {blocks_of.TABLE}; "
+                    f"ip addr change {ADDRESS}/32 dev {LINK} valid_lft forever preferred_lft forever")
+        field.hold(1)
+
+
+class Orphans(Fault):
+    kind = "plant-orphans"
+    about = "every node is drained and nothing is healed: blocks without an owner"
+    recovery_s = 8
+
+    def inject(self, field):
+        for node in self.nodes:
+            field.cluster.saructl(node, "drain")
+
+
+class Abort(Fault):
+    kind = "plant-abort"
+    about = "sarud ends by SIGABRT, as by a failed check, and Pacemaker hides it"
+
+    def inject(self, field):
+        field.send_signal(self.node, signal.SIGABRT, "sarud")
+
+
+class Leak(Fault):
+    kind = "plant-leak"
+    about = "an interface stays behind"
+
+    def inject(self, field):
+        field.shell(self.node, "ip link add left type veth peer name over")
+
+
+PLANTS = {one.kind: one for one in (TwoOwners, Orphans, Abort, Leak)}
