@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Random faults on a real cluster under load, with the witness watching, and an audit after each."""
+"""Random faults on a real cluster under load, the witness watching, and an audit after each."""
 import argparse
 import contextlib
 import json
@@ -14,13 +14,14 @@ from livelib import blocks as blocks_of
 from livelib.cluster import ADDRESS, CREATE, LiveError, program, running_cluster
 from livelib.fire_audit import Audit, judge, longest_silence
 from livelib.fire_bounds import Bounds
-from livelib.fire_faults import KINDS, PLANTS
+from livelib.fire_faults import KINDS
 from livelib.fire_field import RECOVERY_S, Field
+from livelib.fire_plants import PLANTS
 from livelib.load import HttpLoad, Witness, end, read_lines, real_time
 from livelib.tap import TELL_EVERY_S, TOOLS
 
 HTTP_RATE = 30
-PROBED_BLOCKS = 64
+PROBED_BLOCKS = 32
 PROBE_RATE = 50      # for each of them: gaps are told to 20 ms
 LEAD_S = 0.5         # the witness listens this long before a fault
 CATCH_UP_S = 1.0     # and this long after the cluster has settled
@@ -126,7 +127,7 @@ class Fire:
             result.settled_s = time.monotonic() - healed
             if not result.complaints:
                 self.cluster.wait_stable(RECOVERY_S)
-            result.complaints += self.audit.complaints()
+                result.complaints += self.audit.complaints(fault.calm_s)
         except LiveError as error:
             result.complaints.append(str(error))
         result.bound_s = fault.bound(self.bounds)

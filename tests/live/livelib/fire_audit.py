@@ -10,7 +10,6 @@ from livelib.cluster import LiveError
 from livelib.fire_field import STACK, comm_of, scan
 
 DAEMONS = (*STACK, "corosync", "sarud")
-CALM_S = 20        # until the short-lived children of monitors have ended
 FILES_MAX = 100    # of one sarud; it has about 30
 FATAL = re.compile(r"SARU_CHECK|terminate called|AddressSanitizer|runtime error:|stack smashing|"
                    r"free\(\): |malloc\(\): |corrupted ")
@@ -74,9 +73,9 @@ class Audit:
         self.measure = {node: self.belongings(node) for node in self.cluster.nodes}
         self.namespaces = self.count_namespaces()
 
-    def complaints(self):
-        """All that is wrong, one sentence each."""
-        return self.check_logs() + self.lasting(self.check_now, CALM_S)
+    def complaints(self, seconds):
+        """All that is wrong and stays so for that time, one sentence each."""
+        return self.check_logs() + self.lasting(self.check_now, seconds)
 
     def recovered(self, seconds):
         """Waits until every node serves its share again; the complaints that are left by then."""
@@ -140,7 +139,7 @@ class Audit:
         return found
 
     def check_saruds(self):
-        """The set of a dead sarud stays in its kernel, so a look at the sets alone proves nothing."""
+        """The set of a dead sarud stays in its kernel: the sets alone prove nothing."""
         machines = scan({node: self.cluster.pids[node] for node in self.cluster.nodes})
         return [f"{len(ones)} saruds run on {node}" for node, processes in machines.items()
                 if len(ones := [name for name in processes.values() if name == "sarud"]) != 1]

@@ -26,6 +26,7 @@ class Fault:
     about = ""
 
     recovery_s = RECOVERY_S
+    calm_s = 20  # until the short-lived children of Pacemaker's monitors have ended
 
     def __init__(self, seed, nodes, turn):
         """turn: how many of this kind came before; they do not depend on other kinds."""
@@ -440,45 +441,3 @@ KINDS = {one.kind: one for one in (
     CrashAndBoot, Reset, SarudSleeps, CorosyncSleeps, BothSleep, NodeSleeps, SarudDies,
     CorosyncDies, CorosyncStops, RollingRestart, Partition, RingSplit, OneWayLoss, Flush,
     RulesDeleted, AddressDeleted, MacvlanDeleted, MacvlanDown, NicDown, CarrierLost, Hogs, FullRun)}
-
-
-# Planted: each breaks what the audit guards, and a run that does not fail then cannot fail at all.
-
-class TwoOwners(Fault):
-    kind = "plant-two-owners"
-    about = "sarud dead, its rules gone, the address left open for good: must be seen twice"
-
-    def inject(self, field):
-        field.kill(self.node, "sarud")
-        field.shell(self.node, f"nft delete table inet {blocks_of.TABLE}; "
-                    f"ip addr change {ADDRESS}/32 dev {LINK} valid_lft forever preferred_lft forever")
-        field.hold(1)
-
-
-class Orphans(Fault):
-    kind = "plant-orphans"
-    about = "every node is drained and nothing is healed: blocks without an owner"
-    recovery_s = 8
-
-    def inject(self, field):
-        for node in self.nodes:
-            field.cluster.saructl(node, "drain")
-
-
-class Abort(Fault):
-    kind = "plant-abort"
-    about = "sarud ends by SIGABRT, as by a failed check, and Pacemaker hides it"
-
-    def inject(self, field):
-        field.send_signal(self.node, signal.SIGABRT, "sarud")
-
-
-class Leak(Fault):
-    kind = "plant-leak"
-    about = "an interface stays behind"
-
-    def inject(self, field):
-        field.shell(self.node, "ip link add left type veth peer name over")
-
-
-PLANTS = {one.kind: one for one in (TwoOwners, Orphans, Abort, Leak)}

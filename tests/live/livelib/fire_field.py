@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The cluster as faults see it: its processes, its switch, its kernels, and what was done to whom."""
+"""The cluster as faults see it: its processes, its switch, and what was done to whom."""
 import contextlib
 import os
 import signal
@@ -41,7 +41,7 @@ def scan(pids):
 
 
 class Field:
-    """What faults act upon. `killed` counts, per node, the saruds that were ended without warning."""
+    """What faults act upon. `killed` counts, per node, the saruds that were killed."""
 
     def __init__(self, cluster):
         self.cluster = cluster
