@@ -75,7 +75,7 @@ class Audit:
 
     def complaints(self, seconds):
         """All that is wrong and stays so for that time, one sentence each."""
-        return self.check_logs() + self.lasting(self.check_now, seconds)
+        return self.lasting(self.check_now, seconds) + self.check_logs()
 
     def recovered(self, seconds):
         """Waits until every node serves its share again; the complaints that are left by then."""

@@ -10,7 +10,7 @@ import time
 
 from livelib import blocks as blocks_of
 from livelib.cluster import ADDRESS, CREATE, LiveError
-from livelib.fire_field import RECOVERY_S
+from livelib.fire_field import RECOVERY_S, STACK
 
 RESOURCE = CREATE[3]
 LINK = "saru1"
@@ -130,15 +130,24 @@ class SarudDies(Fault):
 
 class CorosyncDies(Fault):
     kind = "kill-corosync"
-    about = "kill -9 of Corosync; Pacemaker of the node ends, both are started again"
+    about = "kill -9 of Corosync, every second time of Pacemaker too; what died is started again"
+
+    def set_up(self, draw, turn):
+        self.pacemaker = turn % 2 == 1
+        self.seconds = between(draw, 0.05, 5)
+        self.text = (f"{self.node}{' and Pacemaker' * self.pacemaker}, started again "
+                     f"{self.seconds} s after the others have its blocks")
 
     def inject(self, field):
         field.kill(self.node, "corosync")
+        if self.pacemaker:
+            field.send_signal(self.node, signal.SIGKILL, *STACK)
         field.settled(self.others(), f"the others to take the blocks of {self.node}")
-        field.stack_falls(self.node)
+        field.hold(self.seconds)
 
     def heal(self, field):
-        field.start_stack(self.node)
+        # pacemakerd looks for a Corosync once a second, and starts its daemons anew.
+        field.start_stack(self.node, "yes" if self.pacemaker else "no")
 
 
 class CorosyncStops(Fault):

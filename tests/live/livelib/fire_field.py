@@ -70,11 +70,14 @@ class Field:
         return hit
 
     def kill(self, node, name, number=signal.SIGKILL):
-        """Ends one process without warning; a sarud that dies so has an excuse."""
-        if not self.send_signal(node, number, name):
+        """Ends a process without warning; a sarud that is killed has an excuse to have ended."""
+        pids = self.send_signal(node, number, name)
+        if not pids:
             raise LiveError(f"no {name} runs on {node}")
-        if name == "sarud":
+        if name == "sarud" and number == signal.SIGKILL:
             self.excuse(node)
+        self.cluster.wait(lambda: not pids & set(self.processes(node, [name])), 20,
+                          f"{name} of {node} to die", step=0.01)
 
     def excuse(self, node):
         self.killed[node] = self.killed.get(node, 0) + 1
@@ -91,16 +94,8 @@ class Field:
             self.send_signal(node, signal.SIGTERM, name)
             self.gone(node, STACK if name == "pacemakerd" else [name], RECOVERY_S)
 
-    def start_stack(self, node):
-        self.shell(node, "setsid -f /run/saru-rig/start-node.sh yes >/dev/null 2>&1")
-
-    def stack_falls(self, node):
-        """Waits for Pacemaker to end by itself, its Corosync being dead; then puts it out."""
-        try:
-            self.gone(node, STACK, 20)
-        except LiveError:
-            self.send_signal(node, signal.SIGKILL, *STACK)
-            self.gone(node, STACK, 10)
+    def start_stack(self, node, pacemaker="yes"):
+        self.shell(node, f"setsid -f /run/saru-rig/start-node.sh {pacemaker} >/dev/null 2>&1")
 
     def boot(self, *nodes):
         self.cluster.rig("boot", *nodes)

@@ -43,7 +43,7 @@ class Abort(Plant):
     about = "sarud ends by SIGABRT, as by a failed check, and Pacemaker hides it"
 
     def inject(self, field):
-        field.send_signal(self.node, signal.SIGABRT, "sarud")
+        field.kill(self.node, "sarud", signal.SIGABRT)
 
 
 class Leak(Plant):
