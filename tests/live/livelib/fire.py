@@ -117,23 +117,23 @@ class Fire:
         result = Result(fault)
         time.sleep(LEAD_S)
         self.check_load()
-        try:
+        for step in (fault.inject, fault.heal, lambda _: self.recover(result)):
             try:
-                fault.inject(self.field)
-            finally:
-                fault.heal(self.field)
-            healed = time.monotonic()
-            result.complaints += self.audit.recovered(fault.recovery_s)
-            result.settled_s = time.monotonic() - healed
-            if not result.complaints:
-                self.cluster.wait_stable(RECOVERY_S)
-                result.complaints += self.audit.complaints(fault.calm_s)
-        except LiveError as error:
-            result.complaints.append(str(error))
+                step(self.field)
+            except LiveError as error:
+                result.complaints.append(str(error))
         result.bound_s = fault.bound(self.bounds)
         self.hear_witness(result)
         self.results.append(result)
         return result
+
+    def recover(self, result):
+        began = time.monotonic()
+        result.complaints += self.audit.recovered(result.fault.recovery_s)
+        result.settled_s = time.monotonic() - began
+        if not result.complaints:
+            self.cluster.wait_stable(RECOVERY_S)
+            result.complaints += self.audit.complaints(result.fault.calm_s)
 
     def hear_witness(self, result):
         time.sleep(CATCH_UP_S)

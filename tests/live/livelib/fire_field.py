@@ -104,6 +104,11 @@ class Field:
         self.servers.start(list(nodes))
 
     def crash(self, *nodes):
+        # nsenter stops itself with its child and does not wake with it; a machine cannot die
+        # before its processes' parents outside have noticed.
+        for child in self.cluster.children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child.pid, signal.SIGCONT)
         for node in nodes:
             if self.processes(node, ["sarud"]):
                 self.excuse(node)
