@@ -14,9 +14,8 @@ from livelib import blocks as blocks_of
 from livelib.cluster import ADDRESS, CREATE, LiveError, program, running_cluster
 from livelib.fire_audit import Audit, judge, longest_silence
 from livelib.fire_bounds import Bounds
-from livelib.fire_faults import KINDS
 from livelib.fire_field import RECOVERY_S, Field
-from livelib.fire_plants import PLANTS
+from livelib.fire_kinds import KINDS, PLANTS
 from livelib.load import HttpLoad, Witness, end, read_lines, real_time
 from livelib.tap import TELL_EVERY_S, TOOLS
 

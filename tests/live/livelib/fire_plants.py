@@ -56,6 +56,3 @@ class Leak(Plant):
 
     def tidy(self, field):
         field.shell(self.node, "ip link del left")
-
-
-PLANTS = {one.kind: one for one in (TwoOwners, Orphans, Abort, Leak)}
