@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Random faults on a real cluster under load, the witness watching, and an audit after each."""
+import argparse
+import contextlib
+import json
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+
+from livelib import blocks as blocks_of
+from livelib.cluster import ADDRESS, CREATE, LiveError, program, running_cluster
+from livelib.fire_audit import Audit, judge, longest_silence
+from livelib.fire_bounds import Bounds
+from livelib.fire_field import RECOVERY_S, Field
+from livelib.fire_kinds import KINDS, PLANTS
+from livelib.load import HttpLoad, Witness, end, read_lines, real_time
+from livelib.tap import TELL_EVERY_S, TOOLS
+
+HTTP_RATE = 30
+PROBED_BLOCKS = 32
+PROBE_RATE = 50      # for each of them: gaps are told to 20 ms
+LEAD_S = 0.5         # the witness listens this long before a fault
+CATCH_UP_S = 1.0     # and this long after the cluster has settled
+LOG_FILE = "/var/log/sarud.log"
+
+
+def sequence(seed, nodes, kinds):
+    """All faults of a seed, without end. Leaving kinds out changes nothing about the others."""
+    turn = 0
+    while True:
+        order = sorted(KINDS)
+        random.Random(f"{seed} order {turn}").shuffle(order)
+        for kind in order:
+            if kind in kinds:
+                yield KINDS[kind](seed, nodes, turn)
+        turn += 1
+        for kind in kinds:
+            if kind in PLANTS:
+                yield PLANTS[kind](seed, nodes, turn)
+
+
+class Result:
+    """One fault: what it was, and what came of it."""
+
+    def __init__(self, fault):
+        self.fault = fault
+        self.complaints = []
+        self.doubts = []
+        self.twice = 0
+        self.silence_s, self.block = 0.0, None
+        self.bound_s = 0.0
+        self.settled_s = 0.0
+
+    def line(self, number, began):
+        verdict = "FAILED" if self.complaints else "ok"
+        if self.silence_s > self.bound_s:
+            verdict += ", longer than the bound"
+        block = "" if self.block is None else f" (block {self.block})"
+        return (f"[{began:6.0f} s] {number:3} {self.fault.kind}: {self.fault.text}: "
+                f"longest without an answer {self.silence_s:.2f} s{block}, "
+                f"bound {self.bound_s:.2f} s; twice {self.twice}; "
+                f"settled {self.settled_s:.1f} s after it; {verdict}")
+
+
+class Fire:
+    """A cluster under load that is set on fire, fault after fault."""
+
+    def __init__(self, cluster, folder, say=print):
+        self.cluster, self.folder, self.say = cluster, folder, say
+        self.field = Field(cluster)
+        self.results = []
+        self.began = time.monotonic()
+
+    def start(self):
+        cluster = self.cluster
+        cluster.run(cluster.nodes[0], *CREATE[:-1], f"log_file={LOG_FILE}", "clone", timeout=90)
+        self.field.servers.start()
+        self.field.settled(cluster.nodes, "all kernels to hold the agreed table")
+        link = cluster.run(cluster.nodes[0], "ip", "-j", "link", "show", "saru1").stdout
+        self.mac = json.loads(link)[0]["address"]
+        status = cluster.sarud_status(cluster.nodes[0])
+        self.bounds = Bounds(cluster.detection_s(), status["lease_ms"] / 1000)
+        cluster.wait_stable(RECOVERY_S)
+        self.audit = Audit(self.field)
+        self.http = HttpLoad(cluster, self.folder, rate=HTTP_RATE)
+        self.start_probes()
+        self.witness = self.new_witness()
+        self.began = time.monotonic()
+
+    def start_probes(self):
+        probed = blocks_of.spread(range(blocks_of.BLOCKS), PROBED_BLOCKS)
+        argv = real_time([program("saru-probe"), "send", "--address", ADDRESS, "--rate",
+                          str(PROBE_RATE), "--seconds", "86000", "--realtime", "5",
+                          "--blocks", ",".join(str(block) for block in probed)])
+        self.probes_output = f"{self.folder}/probes.json"
+        with open(self.probes_output, "w", encoding="utf-8") as output:
+            self.probes = self.cluster.start(
+                self.cluster.inside("client", argv, own_pids=False), output)
+
+    def new_witness(self):
+        """A witness of its own for every fault; the next listens before the last one stops."""
+        place = tempfile.mkdtemp(prefix="witness.", dir=self.folder)
+        witness = Witness(self.cluster, place, self.mac)
+        witness.place = place
+        return witness
+
+    def check_load(self):
+        if self.probes.poll() is not None or self.http.process.poll() is not None:
+            raise LiveError("the load has ended")
+
+    def run(self, fault):
+        """One fault from beginning to end."""
+        result = Result(fault)
+        time.sleep(LEAD_S)
+        self.check_load()
+        for step in (fault.inject, fault.heal, lambda _: self.recover(result)):
+            try:
+                step(self.field)
+            except LiveError as error:
+                result.complaints.append(str(error))
+        result.bound_s = fault.bound(self.bounds)
+        self.hear_witness(result)
+        self.results.append(result)
+        return result
+
+    def recover(self, result):
+        began = time.monotonic()
+        result.complaints += self.audit.recovered(result.fault.recovery_s)
+        result.settled_s = time.monotonic() - began
+        if not result.complaints:
+            self.cluster.wait_stable(RECOVERY_S)
+            result.complaints += self.audit.complaints(result.fault.calm_s)
+
+    def hear_witness(self, result):
+        time.sleep(CATCH_UP_S)
+        old, self.witness = self.witness, self.new_witness()
+        time.sleep(CATCH_UP_S)
+        summary = old.stop()
+        result.twice = summary["answered_twice"]
+        result.doubts = summary["doubts"]
+        result.silence_s, result.block = longest_silence(summary)
+        result.complaints += judge(summary, old.violations())
+        if not result.complaints:
+            shutil.rmtree(old.place)
+
+    def keep(self, result):
+        """The logs and records of a run that has failed, where the clean-up does not take them."""
+        kept = tempfile.mkdtemp(prefix="saru-fire-", dir="/tmp")
+        with open(f"{kept}/complaints", "w", encoding="utf-8") as file:
+            file.write("\n".join([result.fault.kind + ": " + result.fault.text,
+                                  *result.complaints]) + "\n")
+        for node in self.cluster.status()["nodes"]:
+            shutil.copytree(node["log_dir"], f"{kept}/{node['name']}", symlinks=True,
+                            ignore_dangling_symlinks=True)
+            with contextlib.suppress(LiveError):
+                said = self.cluster.run(node["name"], "sh", "-c", "nft list ruleset; ip addr; "
+                                        "crm_mon -1A; saructl status --json; saructl events",
+                                        check=False)
+                with open(f"{kept}/{node['name']}/now", "w", encoding="utf-8") as file:
+                    file.write(said.stdout + said.stderr)
+        for place in os.listdir(self.folder):
+            source = f"{self.folder}/{place}"
+            if os.path.isdir(source):
+                shutil.copytree(source, f"{kept}/{place}")
+        return kept
+
+    def stop(self):
+        """Ends the load; what it has to tell of the whole run."""
+        self.witness.stop()
+        answers = self.http.stop()
+        end(self.probes, 15, "the UDP probes")
+        sent = json.loads(read_lines(self.probes_output)[-1])
+        return answers, sent
+
+
+def table(results, also=()):
+    """By kind, as lines of text. The longest silence stands beside the bound of that same fault."""
+    heads = ["kind", "faults", "failed", "twice", "longest s", "its bound s", "over", "settled s"]
+    rows = []
+    for kind in [*KINDS, *also]:
+        ones = [one for one in results if one.fault.kind == kind]
+        if not ones:
+            continue
+        worst = max(ones, key=lambda one: one.silence_s)
+        rows.append([kind, str(len(ones)), str(sum(bool(one.complaints) for one in ones)),
+                     str(sum(one.twice for one in ones)), f"{worst.silence_s:.2f}",
+                     f"{worst.bound_s:.2f}",
+                     str(sum(one.silence_s > one.bound_s for one in ones)),
+                     f"{max(one.settled_s for one in ones):.1f}"])
+    rows.append(["all", str(len(results)), str(sum(bool(one.complaints) for one in results)),
+                 str(sum(one.twice for one in results)), "", "",
+                 str(sum(one.silence_s > one.bound_s for one in results)), ""])
+    widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
+    return ["  ".join([row[0].ljust(widths[0])] + [c.rjust(w) for c, w in zip(row[1:], widths[1:])])
+            for row in [heads, *rows]]
+
+
+class Teller:
+    """Says what is being waited for, when that takes long."""
+
+    def __init__(self):
+        self.told = 0.0
+
+    def waits(self, what, seconds):
+        if seconds >= TELL_EVERY_S and time.monotonic() - self.told >= TELL_EVERY_S:
+            self.told = time.monotonic()
+            print(f"           … {seconds:.0f} s: {what}", flush=True)
+
+
+def burn(fire, options, kinds):
+    """Fault after fault until the time is over or one has failed."""
+    faults = sequence(options.seed, fire.cluster.nodes, kinds)
+    until = time.monotonic() + options.minutes * 60
+    number = 0
+    for number, fault in enumerate(faults, 1):
+        if number < options.first:
+            continue
+        if time.monotonic() >= until or (options.count and number >= options.first + options.count):
+            return True
+        result = fire.run(fault)
+        print(result.line(number, time.monotonic() - fire.began), flush=True)
+        for text in [*result.complaints, *(f"the witness doubts: {one}" for one in result.doubts)]:
+            print(f"           {text}", flush=True)
+        if result.complaints:
+            print(f"logs and records of it are kept in {fire.keep(result)}")
+            print(f"again: tests/live/fire --seed {options.seed} --nodes {options.nodes} "
+                  f"--only {fault.kind}, or --first {number} for the same order", flush=True)
+            return False
+    return True
+
+
+def parse(argv):
+    parser = argparse.ArgumentParser(
+        prog="fire", formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__,
+        epilog="kinds:\n" + "\n".join(f"  {k:<18}{one.about}" for k, one in KINDS.items()) +
+        "\nplanted, with --only (the run must fail):\n" +
+        "\n".join(f"  {k:<18}{one.about}" for k, one in PLANTS.items()))
+    parser.add_argument("--minutes", type=float, default=10, help="for how long new faults begin")
+    parser.add_argument("--seed", default="1", help="the same faults in the same order (1)")
+    parser.add_argument("--nodes", type=int, default=3, choices=(3, 5))
+    parser.add_argument("--only", action="append", metavar="KIND", choices=[*KINDS, *PLANTS],
+                        help="of these kinds only; may be repeated; the faults stay what they were")
+    parser.add_argument("--first", type=int, default=1, metavar="N", help="begin with the Nth")
+    parser.add_argument("--count", type=int, default=0, metavar="N", help="end after N faults")
+    parser.add_argument("--list", action="store_true",
+                        help="tell which faults it would be (the first 50, or --count)")
+    return parser.parse_args(argv)
+
+
+def show(options, kinds):
+    nodes = [f"n{k}" for k in range(1, options.nodes + 1)]
+    last = options.first + (options.count or 50)
+    for number, fault in enumerate(sequence(options.seed, nodes, kinds), 1):
+        if number >= last:
+            return
+        if number >= options.first:
+            print(f"{number:4} {fault.kind}: {fault.text}")
+
+
+def main(argv):
+    options = parse(argv)
+    kinds = options.only or list(KINDS)
+    if options.list:
+        show(options, kinds)
+        return 0
+    if os.geteuid() != 0:
+        print("fire: needs root: namespaces and real daemons", file=sys.stderr)
+        return 2
+    teller = Teller()
+    folder = tempfile.mkdtemp(prefix="saru-live-")
+    try:
+        for tool in TOOLS:
+            program(tool)
+        with running_cluster(f"fire{os.getpid() % 10000}", nodes=options.nodes, clone=False,
+                             on_wait=teller.waits) as cluster:
+            fire = Fire(cluster, folder)
+            fire.start()
+            print(f"{options.nodes} nodes, seed {options.seed}; token {cluster.token} ms, "
+                  f"lease {fire.bounds.lease * 1000:.0f} ms", flush=True)
+            try:
+                good = burn(fire, options, kinds)
+                good_end = conclude(fire) if good else True
+            finally:
+                print("\n" + "\n".join(table(fire.results, PLANTS)), flush=True)
+    except LiveError as error:
+        print(f"fire: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return 0 if good and good_end else 1
+
+
+def conclude(fire):
+    """What the load saw; True unless it saw nothing."""
+    answers, sent = fire.stop()
+    print(f"\n{answers['requests']} HTTP requests, {answers['failed']} failed; "
+          f"{sent['sent']} probes, {sent['received']} answered; "
+          f"longest pause between probes {sent['send_interval_max_ms']:.0f} ms")
+    print(f"errors in the logs of sarud: {len(fire.audit.errors)}")
+    for line in fire.audit.errors[:20]:
+        print(f"  {line}")
+    return answers["requests"] > 0 and sent["received"] > 0
