@@ -9,6 +9,7 @@ namespace saru {
 
 void Machine::confirm_if_complete() {
   if (!s.view.open || s.view.confirmed) return;
+  if (planted() == Plant::kConfirmByMajority) waive_the_slow();
   for (const ProcessId& process : effective_members(s)) {
     if (!s.view.peers[process].hello) return;
   }
@@ -21,6 +22,17 @@ void Machine::confirm_if_complete() {
   assign_blocks();
   log_view();
   send_beat();
+}
+
+// A planted bug.
+void Machine::waive_the_slow() {
+  std::vector<ProcessId> slow;
+  const auto members = effective_members(s);
+  for (const ProcessId& process : members) {
+    if (!s.view.peers[process].hello) slow.push_back(process);
+  }
+  if (slow.size() * 2 >= members.size() || !s.view.peers[s.me.process].hello) return;
+  for (const ProcessId& process : slow) s.view.waived[process] = 0;
 }
 
 void Machine::remember_companions() {
@@ -40,7 +52,6 @@ std::uint64_t Machine::wanted_config() {
     const std::uint64_t next = s.view.peers.at(process).hello->config_next;
     if (next != 0) wanted.insert(next);
   }
-  if (planted() == Plant::kSwitchAlone && s.next) return s.next->hash;
   for (const std::uint64_t hash : wanted) {
     bool keeps = true;
     const bool all = std::all_of(members.begin(), members.end(), [&](ProcessId process) {
@@ -131,6 +142,12 @@ Nanos Machine::wait_for_departed() const {
   return std::max(wait, since);
 }
 
+// Planted bugs.
+void Machine::plant_in_table(AssignMember& me) const {
+  if (planted() == Plant::kWrongTieBreak) me.node = NodeId{0};
+  if (planted() == Plant::kWeightOutOfOrder) me.weight = s.config.weight;
+}
+
 void Machine::assign_blocks() {
   View& view = s.view;
   std::vector<AssignMember> members;
@@ -140,16 +157,20 @@ void Machine::assign_blocks() {
     const Hello& hello = *view.peers[process].hello;
     if (process == s.me.process) view.foreign = !shares_blocks(hello);
     if (!shares_blocks(hello) || hello.held.blocks() != s.config.blocks) {
-      view.frozen = view.frozen || !hello.held.empty();
+      view.frozen = view.frozen || (!hello.held.empty() && planted() != Plant::kIgnoreOtherCut);
       continue;
     }
     members.push_back({process.node, hello.weight, hello.eligible && hello.synced, hello.held});
+    if (process == s.me.process) plant_in_table(members.back());
     twice |= claimed & hello.held;
     claimed |= hello.held;
   }
   Assignment table;
   table.owner.resize(s.config.blocks);
   if (!view.foreign) table = assign(s.config.blocks, members);
+  for (auto& owner : table.owner) {
+    if (planted() == Plant::kWrongTieBreak && owner == NodeId{0}) owner = s.me.process.node;
+  }
   view.owner = std::move(table.owner);
   view.moved = table.moved;
   view.mine = BlockSet(s.config.blocks);
@@ -175,7 +196,7 @@ void Machine::assign_blocks() {
 void Machine::plan_release(const BlockSet& twice) {
   View& view = s.view;
   view.to_release = s.holding - view.mine;
-  if (planted() == Plant::kIgnoreDuplicates) return;
+  if (planted() == Plant::kLapseUnnoticed) return;
   view.to_release |= s.holding & twice;
 }
 

@@ -22,6 +22,9 @@ bool Machine::kernel_idle() const {
 bool Machine::may_acquire() const {
   const View& view = s.view;
   const bool quorum = has_quorum(s) || planted() == Plant::kRenewWithoutQuorum;
+  if (planted() == Plant::kAcquireAcrossViews && s.granted && quorum && !view.to_free.empty()) {
+    return s.phase == Phase::kIn && !s.stopping && !s.kernel.failed;
+  }
   return s.phase == Phase::kIn && view.open && view.confirmed && view.granted && !view.tainted &&
          !view.frozen && !s.stopping && !s.kernel.failed && quorum && s.granted;
 }
@@ -125,7 +128,7 @@ void Machine::write_kernel() {
   if (s.kernel.failed && now.raw < s.kernel.retry_at) return;
   std::optional<Instant> deadline;
   if (!s.holding.empty()) deadline = s.granted;
-  const bool plant = planted() == Plant::kKeepAfterLapse && !s.holding.empty() && !s.granted;
+  const bool plant = planted() == Plant::kLapseUnnoticed && !s.holding.empty() && !s.granted;
   if (plant) return;
   if (switch_is_due()) {
     const BlockSet owned = s.holding.empty() ? BlockSet(s.next->blocks) : s.holding;
@@ -210,7 +213,8 @@ void Machine::settle() {
     if (s.next) s.need_round = RoundReason::kConfig;
   }
   const bool told = s.quorum && s.ring && s.quorum->ring == *s.ring;
-  if (s.view.open && !s.view.hello_sent && told && idle) send_hello();
+  const bool quiet = idle || planted() == Plant::kHelloWhileWriting;
+  if (s.view.open && !s.view.hello_sent && told && quiet) send_hello();
   if (s.view.open && s.need_round && s.view.hello_sent && !s.view.round_sent) {
     s.view.round_sent = true;
     send(Round{*s.need_round});

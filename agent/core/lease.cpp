@@ -111,6 +111,17 @@ void Machine::exclude_silent() {
     }
     if (waiting >= 1 && waiting * 2 >= members.size() - 1) silent.insert(process);
   }
+  if (planted() == Plant::kNeverExclude) silent.clear();
+  if (planted() == Plant::kExcludeByOwnClock) {
+    silent.clear();
+    for (const auto& [member, heard] : s.heard) {
+      const bool counts =
+          std::find(members.begin(), members.end(), member.process) != members.end();
+      if (counts && now.raw - std::max(heard.at, s.view.opened) > s.config.lease / 2) {
+        silent.insert(member.process);
+      }
+    }
+  }
   if (silent.empty()) return;
   if (silent.contains(s.me.process) && planted() != Plant::kStayWhenExcluded) {
     begin_rejoin("the members did not hear this process for half a lease");
@@ -135,13 +146,17 @@ void Machine::renew() {
       alone = false;
       n = std::min(n, s.view.peers[process].reported);
     }
+    if (planted() == Plant::kRenewByOneReport) {
+      for (const auto& [process, peer] : s.view.peers) n = std::max(n, peer.reported);
+    }
     if (alone && !s.view.confirmed) return;
   }
   for (const SentBeat& beat : s.sent) {
     if (beat.n != n) continue;
-    if (beat.view != s.view.id && planted() != Plant::kReportAcrossViews) return;
+    if (beat.view != s.view.id) return;
     const bool plant = planted() == Plant::kGrantByNewLease;
-    const Instant deadline = beat.at + (plant ? s.config.lease : beat.lease);
+    const Instant from = planted() == Plant::kRenewFromNow ? now : beat.at;
+    const Instant deadline = from + (plant ? s.config.lease : beat.lease);
     if (has_passed(deadline, now)) return;
     if (!s.granted || deadline.raw > s.granted->raw) s.granted = deadline;
     // Who has reported a beat that we sent after the last Hello has seen all Hellos, too.
@@ -161,7 +176,7 @@ void Machine::check_lapse() {
   if (!s.granted || !has_passed(*s.granted, now)) return;
   s.granted.reset();
   s.view.granted = false;
-  if (s.holding.empty() || planted() == Plant::kKeepAfterLapse) return;
+  if (s.holding.empty() || planted() == Plant::kLapseUnnoticed) return;
   log(LogLevel::kWarning, "the lease ran out: this node closed its " +
                               std::to_string(s.holding.size()) +
                               " blocks; the other members were not heard in time");

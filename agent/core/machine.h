@@ -7,42 +7,11 @@
 #include <utility>
 #include <vector>
 
+#include "agent/core/assign.h"
+#include "agent/core/plant.h"
 #include "agent/core/state.h"
 
 namespace saru {
-
-// The rules that SARU_PLANT_... breaks on purpose (tests/sim), one at a time; all off in the
-// product.
-enum class Plant : std::uint8_t {
-  kNone,
-  kRenewWithoutQuorum,    // grants without quorum
-  kRenewByOwnDelivery,    // grants by self-delivery instead of the others' reports
-  kNoWait,                // blocks of the departed open at once
-  kForgetHeard,           // heard() is forgotten at every view
-  kNoContinuity,          // nobody's blocks do not wait for quorate_since
-  kAcquireBeforeRelease,  // does not wait for Released
-  kActOnBacklog,          // does not notice its own pause
-  kKeepAfterLapse,        // a lapsed lease does not empty `holding`
-  kHelloOfAnyView,        // counts Hellos of other views
-  kReportAcrossViews,     // counts reports of other views
-  kReleaseBeforeAck,      // says Released before the kernel has let go
-  kStayWhenExcluded,      // ignores its own exclusion
-  kIgnoreDuplicates,      // a block in two Hellos is not closed by its claimants
-  kHoldAmongStrangers,    // goes on holding among members that were quorate without us
-  kCountTheDoubtful,      // takes over from members that may not know that they do not count
-  kSwitchHolding,         // changes what a block is while holding some
-  kGrantByNewLease,       // a beat grants the lease in force now, not the one it announced
-  kSwitchAlone,           // changes to the next configuration before all want it
-  // Of the adapters (the simulator's and, in the product, agent/daemon):
-  kRelativeDeadline,  // the kernel's deadline counts from the write only
-  kNoRestartWait,     // a process joins at once after one that did not end cleanly
-};
-
-#ifdef SARU_PLANTS
-Plant planted();  // defined by the simulator
-#else
-constexpr Plant planted() { return Plant::kNone; }
-#endif
 
 struct Machine {
   State& s;
@@ -65,6 +34,7 @@ struct Machine {
   void open_view(ViewId id, std::set<ProcessId> excluded, const std::string& reason);
   void next_round(std::set<ProcessId> excluded, const std::string& reason);
   void leave_view();
+  void plant_remains(const View& last);
   void note_gone(ProcessId process);
 
   // message.cpp: what they say
@@ -87,6 +57,8 @@ struct Machine {
   // confirm.cpp: who owns what
   void confirm_if_complete();
   void remember_companions();
+  void waive_the_slow();
+  void plant_in_table(AssignMember& me) const;
   void forget_longer_leases();
   std::uint64_t wanted_config();
   std::uint64_t active_config() const;

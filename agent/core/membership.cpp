@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Group, ring and quorum callbacks become views.
 #include <algorithm>
+#include <utility>
 
 #include "agent/core/machine.h"
 
@@ -22,14 +23,31 @@ void Machine::open_view(ViewId id, std::set<ProcessId> excluded, const std::stri
   view.opened = now.raw;
   view.reason = reason;
   view.mine = view.to_acquire = view.to_free = view.to_release = BlockSet(s.config.blocks);
-  s.view = std::move(view);
+  const View last = std::exchange(s.view, std::move(view));
   s.releasing.clear();
   s.need_round.reset();
   if (planted() == Plant::kForgetHeard) s.heard.clear();
   for (const ProcessId& process : effective_members(s)) {
     s.view.peers[process].awaited = BlockSet(s.config.blocks);
   }
+  plant_remains(last);
   if (!s.view.peers.contains(s.me.process)) s.view.open = false;
+}
+
+// Planted bugs: what a new view must not take over from the last one.
+void Machine::plant_remains(const View& last) {
+  if (last.id.ring != s.view.id.ring) return;
+  if (planted() == Plant::kAcquireAcrossViews) {
+    s.view.to_free = last.to_free;
+    s.view.free_at = last.free_at;
+  }
+  if (planted() != Plant::kHelloOfOldView) return;
+  for (auto& [process, peer] : s.view.peers) {
+    const auto before = last.peers.find(process);
+    if (before == last.peers.end() || !before->second.hello || process == s.me.process) continue;
+    peer.id = before->second.id;
+    peer.hello = before->second.hello;
+  }
 }
 
 void Machine::next_round(std::set<ProcessId> excluded, const std::string& reason) {
@@ -42,6 +60,8 @@ void Machine::note_gone(ProcessId process) {
     if (member.process == process) heard.gone = true;
   }
   s.nonces.erase(process);
+  if (planted() != Plant::kTrustLeft) return;
+  std::erase_if(s.heard, [&](const auto& entry) { return entry.first.process == process; });
 }
 
 void Machine::on(const GroupChanged& event) {
@@ -57,7 +77,10 @@ void Machine::on(const GroupChanged& event) {
   // (A join that a ring change overtakes is not always announced as one.)
   const auto& joined = event.joined;
   const bool own_join = std::find(joined.begin(), joined.end(), s.me.process) != joined.end();
-  if ((own_join || (!was_in && in_group())) && s.quorate_since) s.quorate_since = now.raw;
+  const bool anew = own_join || (!was_in && in_group());
+  if (anew && s.quorate_since && planted() != Plant::kKeepSinceOverJoin) {
+    s.quorate_since = now.raw;
+  }
   auto excluded = s.view.excluded;
   bool again = false;  // somebody left and came back: the same list, other processes
   for (const ProcessId& process : event.left) {

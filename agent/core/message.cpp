@@ -92,7 +92,7 @@ void Machine::on(const Received& event) {
 // everybody's.
 bool Machine::adopt_round(const Message& message, const Hello& hello) {
   if (!s.view.open || message.view.ring != s.view.id.ring ||
-      message.view.round <= s.view.id.round) {
+      message.view.round <= s.view.id.round || planted() == Plant::kKeepOwnRound) {
     return false;
   }
   auto excluded = processes(message.excluded);
@@ -115,11 +115,7 @@ void Machine::on_hello(const Message& message, const Hello& hello) {
   s.longest_lease = std::max(s.longest_lease, hello.longest_lease);
   adopt_round(message, hello);
   const ProcessId sender = message.sender.process;
-  if (planted() == Plant::kHelloOfAnyView) {
-    if (!s.view.peers.contains(sender)) return;
-  } else if (!in_view(message) || view_members(s) != hello.group) {
-    return;
-  }
+  if (!in_view(message) || view_members(s) != hello.group) return;
   if (const auto waived = s.view.waived.find(sender); waived != s.view.waived.end()) {
     if (waived->second == message.sender.nonce) return;
     if (s.view.confirmed) {  // somebody new under an old pid came after the table was made

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "agent/core/core.h"
+#include "agent/core/plant.h"
 
 namespace saru {
 
@@ -24,6 +25,11 @@ inline constexpr int kBeatsPerLease = 10;
 inline constexpr unsigned kSilentBeats = 5;
 // Clocks (CLOCK_MONOTONIC_RAW) of two nodes differ in speed by at most this.
 inline constexpr double kDrift = 0.01;
+#ifdef SARU_PLANTS
+double drift();  // the simulator also runs clusters with clocks that are worse
+#else
+constexpr double drift() { return kDrift; }
+#endif
 inline constexpr Nanos kEpsilon = std::chrono::milliseconds(5);
 // Own beats not yet delivered back: more say nothing new.
 inline constexpr unsigned kMaxBeatsInFlight = 4;
@@ -35,7 +41,8 @@ inline Nanos beat_interval(Nanos lease) { return lease / kBeatsPerLease; }
 inline Nanos pause_limit(Nanos lease) { return lease / 2; }
 // How long another node waits for a lease to have run out.
 inline Nanos guarded(Nanos lease) {
-  return lease + Nanos(static_cast<Nanos::rep>(static_cast<double>(lease.count()) * kDrift)) +
+  if (planted() == Plant::kNoDriftMargin) return lease;
+  return lease + Nanos(static_cast<Nanos::rep>(static_cast<double>(lease.count()) * drift())) +
          kEpsilon;
 }
 

@@ -97,7 +97,7 @@ Step step(State state, const Event& event) {
   Step result{std::move(state), {}};
   State& s = result.state;
   Machine machine{s, event.now, result.actions};
-  if (s.phase == Phase::kIn && s.last_event >= Nanos(0) && planted() != Plant::kActOnBacklog &&
+  if (s.phase == Phase::kIn && s.last_event >= Nanos(0) &&
       event.now.raw - s.last_event > pause_limit(s.config.lease)) {
     const auto gap =
         std::chrono::duration_cast<std::chrono::milliseconds>(event.now.raw - s.last_event);

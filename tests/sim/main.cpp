@@ -1,126 +1,224 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// saru-sim [--scenario history|crash|changes] [--seeds A-B] [--plant NAME] [--trace]
-// saru-sim --plants     every rule broken on purpose must be caught
-#include <cstdio>
+// saru-sim [--scenario history|crash|changes] [--seeds A-B] [--nodes N] [--plant NAME] [--trace]
+//          [--kept FILE]   also the seeds of a list: each line SCENARIO SEED [NODES], # comments
+//          [--minutes M]   stop after so long, whatever seeds are left
+//          [--wide]        clocks 5 % off, which is beyond what the core is told
+// saru-sim --plants [A-B]  every bug of agent/core/plant.h must be found within these seeds
+#include <chrono>
 #include <cstdlib>
-#include <cstring>
+#include <fstream>
+#include <iostream>
+#include <sstream>
 #include <string>
 
+#include "tests/sim/plants.h"
 #include "tests/sim/world.h"
 
 namespace {
 
 using saru::Plant;
+using saru::sim::Counts;
+using saru::sim::kMs;
 using saru::sim::Settings;
 using saru::sim::World;
+using Clock = std::chrono::steady_clock;
 
 struct Options {
   std::string scenario = "history";
   std::uint64_t first = 1, last = 100;
+  unsigned nodes = 0;  // 0: as the seed says
+  std::string kept;
+  long minutes = 0;
   bool trace = false;
   bool plants = false;
+  bool wide = false;
 };
 
-Settings settings_for(std::uint64_t seed, bool trace) {
+// Mostly small clusters, of which a second simulates most; the large ones now and then.
+unsigned nodes_for(saru::SplitMix64& rng) {
+  const auto draw = rng.below(1000);
+  if (draw == 0) return 32;
+  if (draw < 4) return 16;
+  if (draw < 20) return 9 + static_cast<unsigned>(rng.below(4));
+  constexpr unsigned kSizes[] = {2, 2, 3, 3, 3, 3, 3, 4, 4, 5, 5, 5, 6, 7};
+  return kSizes[rng.below(std::size(kSizes))];
+}
+
+Settings settings_for(std::uint64_t seed, const Options& options) {
   saru::SplitMix64 rng(seed * 7919);
   Settings settings;
   settings.seed = seed;
-  const unsigned sizes[] = {3, 3, 3, 4, 5, 2, 7};
-  settings.nodes = sizes[rng.below(7)];
-  settings.trace = trace;
+  settings.nodes = nodes_for(rng);
+  if (options.nodes != 0) settings.nodes = options.nodes;
+  settings.trace = options.trace;
+  constexpr saru::sim::Time kTokens[] = {300, 500, 500, 1000, 1000, 2000};
+  settings.token = kTokens[rng.below(std::size(kTokens))] * kMs;
+  settings.consensus = settings.token * 12 / 10;
+  // Half of what the core allows for between two clocks, each; or 5 %, and the core told so.
+  if (rng.below(4) == 0) {
+    settings.rate_error = 0.05;
+    settings.drift = 1.05 / 0.95 - 1;
+  }
+  if (options.wide) {
+    settings.rate_error = 0.05;
+    settings.drift = saru::kDrift;
+  }
   return settings;
 }
 
 // Runs one seed; returns what went wrong, or nothing.
-std::string run(const std::string& scenario, std::uint64_t seed, bool trace, World::Counts& total) {
-  Settings settings = settings_for(seed, trace);
-  if (scenario == "crash")
+std::string run(const Options& options, std::uint64_t seed, Counts& total) {
+  Settings settings = settings_for(seed, options);
+  if (options.scenario == "crash")
     settings.nodes = std::max(settings.nodes, 3U);  // two have no quorum left
   World world(settings);
-  if (scenario == "crash") {
+  if (options.scenario == "crash") {
     world.run_crash();
-  } else if (scenario == "changes") {
+  } else if (options.scenario == "changes") {
     world.run_changes();
   } else {
     world.run_history();
   }
-  total.views += world.counts.views;
-  total.acquisitions += world.counts.acquisitions;
-  total.lapses += world.counts.lapses;
-  total.rejoins += world.counts.rejoins;
-  total.steps += world.counts.steps;
-  total.switches += world.counts.switches;
+  total.add(world.counts);
   return world.failure();
 }
 
-int run_seeds(const Options& options) {
-  World::Counts total;
-  unsigned failures = 0;
-  for (std::uint64_t seed = options.first; seed <= options.last; ++seed) {
-    const std::string failure = run(options.scenario, seed, options.trace, total);
-    if (failure.empty()) continue;
-    if (++failures <= 5) {
-      std::printf("seed %llu: %s\n  replay: saru-sim --scenario %s --seeds %llu-%llu --trace\n",
-                  static_cast<unsigned long long>(seed), failure.c_str(), options.scenario.c_str(),
-                  static_cast<unsigned long long>(seed), static_cast<unsigned long long>(seed));
-    }
+void tell_failure(const Options& options, std::uint64_t seed, const std::string& failure) {
+  std::cout << "seed " << seed << ": " << failure << "\n  replay: saru-sim --scenario "
+            << options.scenario << " --seeds " << seed;
+  if (options.nodes != 0) std::cout << " --nodes " << options.nodes;
+  std::cout << " --trace" << std::endl;
+}
+
+void tell_counts(const Counts& total, const std::string& scenario, double seconds) {
+  const auto changes = total.membership_changes;
+  std::cout << "  " << total.events << " events, "
+            << static_cast<std::uint64_t>(static_cast<double>(total.events) / seconds)
+            << " per second; " << total.steps << " steps, " << total.messages << " messages, "
+            << total.writes << " kernel writes, " << total.views << " views, " << changes
+            << " membership changes, " << total.acquisitions << " take-overs, " << total.lapses
+            << " lapses, " << total.rejoins << " rejoins, " << total.switches << " switches\n";
+  if (scenario != "history") return;
+  std::cout << "  each seed at least " << total.virtual_ns_min / saru::sim::kSecond
+            << " virtual seconds and " << total.membership_changes_min
+            << " membership changes; healed after at most " << total.healed_ns_max / kMs << " ms\n";
+  for (std::size_t i = 0; i < saru::sim::kFaults; ++i) {
+    std::cout << "  " << total.hits[i] << "\t" << saru::sim::words(static_cast<saru::sim::Fault>(i))
+              << "\n";
   }
-  std::printf(
-      "%s: %llu histories, %u failed; %u steps, %u views, %u take-overs, %u lapses, %u rejoins, "
-      "%u switches\n",
-      options.scenario.c_str(), static_cast<unsigned long long>(options.last) - options.first + 1,
-      failures, total.steps, total.views, total.acquisitions, total.lapses, total.rejoins,
-      total.switches);
+}
+
+unsigned run_kept(const Options& options, Counts& total) {
+  std::ifstream file(options.kept);
+  if (!file) {
+    std::cerr << "saru-sim: cannot read " << options.kept << "\n";
+    return 1;
+  }
+  unsigned failures = 0, count = 0;
+  for (std::string line; std::getline(file, line);) {
+    std::istringstream words(line.substr(0, line.find('#')));
+    Options one = options;
+    std::uint64_t seed = 0;
+    if (!(words >> one.scenario >> seed)) continue;
+    words >> one.nodes;
+    const std::string failure = run(one, seed, total);
+    ++count;
+    if (failure.empty()) continue;
+    ++failures;
+    tell_failure(one, seed, failure);
+  }
+  std::cout << count << " kept seeds, " << failures << " violations\n";
+  return failures;
+}
+
+int run_seeds(const Options& options) {
+  Counts total;
+  unsigned failures = options.kept.empty() ? 0 : run_kept(options, total);
+  const auto began = Clock::now();
+  std::uint64_t seed = options.first;
+  for (; seed <= options.last; ++seed) {
+    if (options.minutes > 0 && Clock::now() - began > std::chrono::minutes(options.minutes)) break;
+    const std::string failure = run(options, seed, total);
+    if (!failure.empty() && ++failures <= 20) tell_failure(options, seed, failure);
+  }
+  const double seconds = std::chrono::duration<double>(Clock::now() - began).count();
+  std::cout << options.scenario << ": " << seed - options.first << " seeds in "
+            << static_cast<long>(seconds) << " s, " << failures << " violations\n";
+  tell_counts(total, options.scenario, seconds);
   return failures == 0 ? 0 : 1;
 }
 
-// Each broken rule must be found within this many histories.
-int run_plants() {
-  constexpr std::uint64_t kMost = 400;
-  int missed = 0;
-  for (const auto& [name, which] : saru::sim::plant_names()) {
+int run_plants(Options options) {
+  unsigned found = 0;
+  for (const auto& [name, which, what] : saru::sim::plants()) {
     saru::sim::plant(which);
-    World::Counts total;
-    std::uint64_t seed = 0;
-    std::string failure;
-    while (failure.empty() && seed < kMost) failure = run("history", ++seed, false, total);
-    if (failure.empty()) ++missed;
-    std::printf("%s %-24s %s\n", failure.empty() ? "MISSED" : "caught", name.c_str(),
-                failure.empty() ? "" : ("seed " + std::to_string(seed) + " " + failure).c_str());
-    std::fflush(stdout);
+    Counts total;
+    std::uint64_t seed = options.first;
+    std::string failure = run(options, seed, total);
+    while (failure.empty() && seed < options.last) failure = run(options, ++seed, total);
+    const auto seeds = seed - options.first + 1;
+    if (failure.empty()) {
+      std::cout << "MISSED in " << seeds << " seeds: SARU_PLANT_" << name << " (" << what << ")\n";
+    } else {
+      ++found;
+      std::cout << "found after " << seeds << (seeds == 1 ? " seed: " : " seeds: ") << "SARU_PLANT_"
+                << name << " (" << what << ")\n    seed " << seed << " " << failure << "\n";
+    }
+    std::cout << std::flush;
   }
   saru::sim::plant(Plant::kNone);
-  return missed == 0 ? 0 : 1;
+  const auto all = saru::sim::plants().size();
+  std::cout << found << "/" << all << " planted bugs found\n";
+  return found == all ? 0 : 1;
+}
+
+bool parse_seeds(const std::string& word, Options& options) {
+  char* end = nullptr;
+  options.first = options.last = std::strtoull(word.c_str(), &end, 10);
+  if (*end == '-') options.last = std::strtoull(end + 1, &end, 10);
+  return *end == '\0' && options.first <= options.last;
+}
+
+// 0: go on
+int parse(int argc, char** argv, Options& options) {
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i];
+    const bool more = i + 1 < argc;
+    if (word == "--trace") {
+      options.trace = true;
+    } else if (word == "--wide") {
+      options.wide = true;
+    } else if (word == "--plants") {
+      options.plants = true;
+      options.last = 400;
+      if (more && argv[i + 1][0] != '-' && !parse_seeds(argv[++i], options)) return 2;
+    } else if (word == "--scenario" && more) {
+      options.scenario = argv[++i];
+    } else if (word == "--kept" && more) {
+      options.kept = argv[++i];
+    } else if (word == "--minutes" && more) {
+      options.minutes = std::strtol(argv[++i], nullptr, 10);
+    } else if (word == "--nodes" && more) {
+      options.nodes = static_cast<unsigned>(std::strtoul(argv[++i], nullptr, 10));
+    } else if (word == "--plant" && more) {
+      const auto which = saru::sim::plant_by_name(argv[++i]);
+      if (!which) {
+        std::cerr << "saru-sim: no planted bug is called " << argv[i] << "\n";
+        return 2;
+      }
+      saru::sim::plant(*which);
+    } else if (word != "--seeds" || !more || !parse_seeds(argv[++i], options)) {
+      std::cerr << "saru-sim: do not understand " << word << "\n";
+      return 2;
+    }
+  }
+  return options.nodes == 1 || options.nodes > saru::sim::kMostNodes ? 2 : 0;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   Options options;
-  for (int i = 1; i < argc; ++i) {
-    const std::string word = argv[i];
-    const bool more = i + 1 < argc;
-    if (word == "--trace") {
-      options.trace = true;
-    } else if (word == "--plants") {
-      options.plants = true;
-    } else if (word == "--scenario" && more) {
-      options.scenario = argv[++i];
-    } else if (word == "--plant" && more) {
-      const auto which = saru::sim::plant_by_name(argv[++i]);
-      if (!which) {
-        std::fprintf(stderr, "saru-sim: no rule is called %s\n", argv[i]);
-        return 2;
-      }
-      saru::sim::plant(*which);
-    } else if (word == "--seeds" && more) {
-      char* end = nullptr;
-      options.first = options.last = std::strtoull(argv[++i], &end, 10);
-      if (*end == '-') options.last = std::strtoull(end + 1, nullptr, 10);
-    } else {
-      std::fprintf(stderr, "saru-sim: unknown word %s\n", word.c_str());
-      return 2;
-    }
-  }
-  return options.plants ? run_plants() : run_seeds(options);
+  if (const int wrong = parse(argc, argv, options); wrong != 0) return wrong;
+  return options.plants ? run_plants(options) : run_seeds(options);
 }

@@ -1,137 +1,192 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// sarud's adapters around the production core, each step of them interruptible: a pause may fall
-// between any two actions, and between reading the clocks and the kernel's acting on them.
+// Machines, corosync and sarud as things that start, stop, sleep and die.
 #include <algorithm>
-#include <cstdio>
 
+#include "tests/sim/plants.h"
 #include "tests/sim/world.h"
 
 namespace saru::sim {
+
+Process* World::process_of(unsigned node, std::uint64_t pid) {
+  Process* p = machines_[node].process.get();
+  return p != nullptr && p->id.pid == pid ? p : nullptr;
+}
+
+void World::order(unsigned node, EventBody body) {
+  Process* p = machines_[node].process.get();
+  if (p == nullptr) return;
+  p->own.push_back(std::move(body));
+  pump_soon(node, 0);
+}
 
 void World::boot(unsigned node) {
   Node& m = machines_[node];
   if (m.up) return;
   m.up = true;
+  ++m.boots;
   m.kernel = KernelModel{};
+  look_at_kernel(node);
   m.unclean_end.reset();
   m.longest_lease = Nanos(0);
-  m.corosync_paused = m.sarud_paused = false;
-  m.last_ring = RingId{NodeId{node + 1}, ++m.boots * 1'000'000'000 + node};
+  m.corosync_paused = m.sarud_paused = m.asleep = false;
+  m.trap.reset();
+  m.refusals = m.lost_acks = 0;
+  start_corosync(node);
+  trace(node, "boots");
+  at(now_ + between(50 * kMs, 500 * kMs), [=, this] { start_process(node); });
+}
+
+// As one that nobody knows: with a ring of its own behind it.
+void World::start_corosync(unsigned node) {
+  Node& m = machines_[node];
+  m.corosync_paused = false;
+  m.last_ring = RingId{NodeId{node + 1}, ++m.corosync_stops * 1'000'000'000 + node};
   m.ring.reset();
   m.group.clear();
   m.out.clear();
-  trace(node, "boots");
+  std::erase_if(ghosts_, [&](const Ghost& g) { return g.process.node.value == node + 1; });
   reform(10 * kMs, 200 * kMs);
-  at(now_ + between(50 * kMs, 500 * kMs), [=, this] { start_process(node); });
 }
 
 void World::start_process(unsigned node) {
   Node& m = machines_[node];
   if (!m.up || m.process) return;
-  m.kernel = KernelModel{};  // a process first closes the kernel
+  if (m.asleep) {
+    at(now_ + 50 * kMs, [=, this] { start_process(node); });
+    return;
+  }
   m.process = std::make_unique<Process>();
-  m.process->id = {NodeId{node + 1}, next_pid_++};
+  Process& p = *m.process;
+  p.id = {NodeId{node + 1}, next_pid_++};
+  // A process first closes the kernel, whatever it finds there.
+  const nft::Contents closed{BlockSet(m.version.blocks()), std::nullopt};
+  if (!m.kernel.commit(anew(m.version.table(), closed), kernel_time(m))) fail("cannot close");
+  p.known = closed.owned;
+  look_at_kernel(node);
   Config config;
   config.node_name = "n" + std::to_string(node + 1);
   config.node = NodeId{node + 1};
   config.blocks = m.version.blocks();
   config.lease = lease(m.version);
   config.config_hash = m.version.hash();
+  config.weight = m.weight;
   config.longest_lease = m.longest_lease = std::max(m.longest_lease, config.lease);
-  config.quorum_votes = settings_.nodes / 2 + 1;
+  config.quorum_votes = majority();
   for (unsigned i = 0; i < settings_.nodes; ++i) config.votes[NodeId{i + 1}] = 1;
   config.expected_votes = settings_.nodes;
-  m.process->state = State(config);
+  p.state = State(config);
   Time wait = 0;
   if (m.unclean_end && planted() != Plant::kNoRestartWait) {
     wait = std::max<Time>(0, *m.unclean_end + world_span(m, guarded(config.longest_lease)) - now_);
   }
   m.unclean_end = now_;  // until a clean end says otherwise
-  const auto pid = m.process->id.pid;
-  at(now_ + wait, [=, this] { join(node, pid); });
+  p.joining = true;
+  at(now_ + wait, [=, this, pid = p.id.pid] { join(node, pid); });
 }
 
 void World::join(unsigned node, std::uint64_t pid) {
   Node& m = machines_[node];
-  if (!m.up || !m.process || m.process->id.pid != pid) return;
-  if (m.corosync_paused || !m.ring) {  // the call fails or blocks until corosync answers
+  Process* p = process_of(node, pid);
+  if (!m.up || p == nullptr || p->in_group || !p->joining) return;
+  if (m.corosync_paused || !m.ring || m.sarud_paused) {  // the call fails or blocks until then
     at(now_ + 20 * kMs, [=, this] { join(node, pid); });
     return;
   }
-  Process& p = *m.process;
-  p.in_group = true;
-  p.own.push_back({{}, Joined{{p.id, rng_.next()}}});
+  p->in_group = true;
+  p->joining = false;
+  p->outbox.clear();
+  if (p->nonce == 0 || planted() != Plant::kSameNonce) p->nonce = rng_.next() | 1;
+  p->own.push_back(Joined{{p->id, p->nonce}});
   std::vector<NodeId> nodes;
   for (unsigned i : rings_.at(*m.ring).members) nodes.push_back(NodeId{i + 1});
-  // trackstart with CS_TRACK_CURRENT: the present ring, all of whose members came before us.
-  const bool quorate = nodes.size() > settings_.nodes / 2;
-  if (!p.tracks_quorum) p.quorum.push_back({{}, QuorumChanged{*m.ring, quorate, nodes, {}}});
-  p.tracks_quorum = true;
+  if (!p->tracks_quorum) {
+    // trackstart with CS_TRACK_CURRENT: nothing says who came along from where.
+    std::vector<NodeId> others = nodes;
+    std::erase(others, NodeId{node + 1});
+    push(p->quorum, QuorumChanged{*m.ring, nodes.size() >= majority(), nodes, others});
+  }
+  p->tracks_quorum = true;
   trace(node, "joins the group");
-  originate(node, {Item::kJoin, p.id, nullptr});
+  ++counts.membership_changes;
+  originate(node, {Item::kJoin, p->id, nullptr});
   pump_soon(node, 0);
 }
 
-void World::kill_process(unsigned node, bool restart) {
+void World::kill_process(unsigned node, Time restart_after, bool ghost) {
   Node& m = machines_[node];
   if (!m.process) return;
-  trace(node, "sarud dies");
+  trace(node, ghost ? "sarud dies and stays in the group" : "sarud dies");
+  if (m.process->writing && m.process->writing->stage == Writing::kCommit && chance(0.5)) {
+    commit(node);  // the kernel had the batch already
+  }
   const ProcessId id = m.process->id;
   const bool in_group = m.process->in_group;
   m.process.reset();
   m.sarud_paused = false;
+  m.trap.reset();
   m.unclean_end = now_;
-  if (in_group && m.up) originate(node, {Item::kLeave, id, nullptr});
-  if (restart) at(now_ + between(20 * kMs, 2 * kSecond), [=, this] { start_process(node); });
+  if (in_group && m.up) {
+    ++counts.membership_changes;
+    if (ghost) {
+      hit(Fault::kGhost);
+      ghosts_.push_back({id, now_ + between(kSecond, 60 * kSecond)});
+      at(ghosts_.back().until, [=, this] {
+        if (std::erase_if(ghosts_, [&](const Ghost& g) { return g.process == id; }) != 0) {
+          originate(node, {Item::kLeave, id, nullptr});
+        }
+      });
+    } else {
+      originate(node, {Item::kLeave, id, nullptr});
+    }
+  }
+  if (restart_after >= 0) at(now_ + restart_after, [=, this] { start_process(node); });
 }
 
 void World::crash(unsigned node) {
   Node& m = machines_[node];
   if (!m.up) return;
   trace(node, "crashes");
-  kill_process(node, false);
+  wake(node);
+  kill_process(node, -1);
   m.up = false;
+  ++m.corosync_stops;
   m.kernel = KernelModel{};
+  look_at_kernel(node);
   m.ring.reset();
   m.group.clear();
   m.out.clear();
+  std::erase_if(ghosts_, [&](const Ghost& g) { return g.process.node.value == node + 1; });
 }
 
-void World::pause_sarud(unsigned node, Time span) {
+void World::stop_sarud(unsigned node, Time span) {
   Node& m = machines_[node];
   if (!m.up || !m.process || m.sarud_paused) return;
   m.sarud_paused = true;
-  trace(node, "sarud is paused for " + std::to_string(span / kMs) + " ms");
-  resume_at(node, m.process->id.pid, now_ + span);
-}
-
-void World::resume_at(unsigned node, std::uint64_t pid, Time when) {
-  at(when, [=, this] {
-    Node& m = machines_[node];
-    if (!m.process || m.process->id.pid != pid) return;
-    m.sarud_paused = false;
+  trace(node, "sarud is stopped for " + std::to_string(span / kMs) + " ms");
+  at(now_ + span, [=, this, pid = m.process->id.pid, stop = ++m.stops] {
+    Node& again = machines_[node];
+    if (process_of(node, pid) == nullptr || again.stops != stop) return;
+    again.sarud_paused = false;
     trace(node, "sarud goes on");
     pump_soon(node, 0);
   });
 }
 
-void World::pause_corosync(unsigned node, Time span) {
+void World::stop_corosync(unsigned node, Time span) {
   Node& m = machines_[node];
   if (!m.up || m.corosync_paused) return;
   m.corosync_paused = true;
-  trace(node, "corosync is paused for " + std::to_string(span / kMs) + " ms");
+  trace(node, "corosync is stopped for " + std::to_string(span / kMs) + " ms");
   if (span > settings_.token) {
     at(now_ + settings_.token, [=, this] { reform(settings_.consensus / 2, settings_.consensus); });
   }
-  const auto boots = m.boots;
-  at(now_ + span, [=, this] {
+  at(now_ + span, [=, this, stop = ++m.corosync_stops] {
     Node& again = machines_[node];
-    if (!again.up || again.boots != boots) return;
+    if (!again.up || again.corosync_stops != stop) return;
     again.corosync_paused = false;
     trace(node, "corosync goes on");
     if (again.ring && rings_.contains(*again.ring)) {  // short: the ring never noticed
-      const RingId id = *again.ring;
-      deliver_rest_soon(rings_[id]);
+      deliver_rest_soon(rings_.at(*again.ring));
       auto waiting = std::exchange(again.out, {});
       for (const Item& item : waiting) originate(node, item);
     }
@@ -139,146 +194,76 @@ void World::pause_corosync(unsigned node, Time span) {
   });
 }
 
-void World::pump_soon(unsigned node, Time delay) {
-  Process* p = machines_[node].process.get();
-  if (p == nullptr || p->pump_scheduled) return;
-  p->pump_scheduled = true;
-  const auto pid = p->id.pid;
-  at(now_ + delay, [=, this] {
-    Process* still = machines_[node].process.get();
-    if (still == nullptr || still->id.pid != pid) return;
-    still->pump_scheduled = false;
-    pump(node);
-  });
-}
-
-// One turn of the loop: finish what the last step ordered, else take the next event.
-void World::pump(unsigned node) {
+// Its node leaves the ring, with all processes, while its kernel goes on as it was.
+void World::kill_corosync(unsigned node, Time span) {
   Node& m = machines_[node];
-  Process& p = *m.process;
-  if (m.sarud_paused) return;
-  if (faults_ && settings_.pauses_at_await_points && chance(0.0004)) {
-    pause_sarud(node, between(50 * kMs, 4 * kSecond));
-    return;
-  }
-  if (p.write) {
-    write_kernel(node);
-  } else if (!p.todo.empty()) {
-    const Action action = std::move(p.todo.front());
-    p.todo.pop_front();
-    carry_out(node, action);
-  } else if (p.state) {
-    Event event{clock(m), Tick{}};
-    std::deque<Event>* from = nullptr;
-    if (!p.own.empty()) {
-      from = &p.own;
-    } else if (!p.quorum.empty() && (p.cpg.empty() || chance(0.5))) {
-      from = &p.quorum;
-    } else if (!p.cpg.empty()) {
-      from = &p.cpg;
-    }
-    if (from != nullptr) {
-      event.body = std::move(from->front().body);
-      from->pop_front();
-    }
-    ++counts.steps;
-    Step result = step(std::move(*p.state), event);
-    p.state = std::move(result.state);
-    m.longest_lease = p.state->longest_lease;
-    for (Action& action : result.actions) {
-      if (std::holds_alternative<Log>(action)) {
-        carry_out(node, action);  // words take no time, so that they change no history
-      } else {
-        p.todo.push_back(std::move(action));
-      }
-    }
-  }
-  if (!m.process) return;
-  if (p.write || !p.todo.empty() || !p.own.empty() || !p.quorum.empty() || !p.cpg.empty()) {
-    // Now and then the kernel, or the scheduler, takes its time.
-    pump_soon(node, faults_ && chance(0.01) ? between(kMs, 30 * kMs) : between(1'000, 50'000));
-  }
-  schedule_wake(node);
-}
-
-void World::schedule_wake(unsigned node) {
-  Node& m = machines_[node];
-  Process& p = *m.process;
-  const Nanos span = next_wakeup(*p.state) - clock(m).raw;
-  const Time when = now_ + std::max<Time>(world_span(m, std::max(span, Nanos(0))), 100'000) + 1000;
-  if (p.wake_scheduled > now_ && p.wake_scheduled <= when) return;
-  p.wake_scheduled = when;
-  const auto pid = p.id.pid;
-  at(when, [=, this] {
-    Process* still = machines_[node].process.get();
-    if (still == nullptr || still->id.pid != pid) return;
-    if (still->wake_scheduled == when) still->wake_scheduled = -1;
+  if (!m.up || m.asleep) return;
+  trace(node, "corosync dies");
+  m.corosync_paused = true;
+  m.ring.reset();
+  m.group.clear();
+  m.out.clear();
+  if (Process* p = m.process.get(); p != nullptr) {
+    p->in_group = p->tracks_quorum = false;
+    p->cpg.clear();
+    p->quorum.clear();
+    p->outbox.clear();
+    p->own.push_back(Disconnected{});
     pump_soon(node, 0);
+    p->joining = true;
+    at(now_ + between(kMs, 100 * kMs), [=, this, pid = p->id.pid] { join(node, pid); });
+  }
+  const Time full = settings_.token + settings_.consensus;
+  reform(full * 8 / 10, full);
+  at(now_ + span, [=, this, stop = ++m.corosync_stops] {
+    if (machines_[node].up && machines_[node].corosync_stops == stop) start_corosync(node);
   });
 }
 
-void World::carry_out(unsigned node, const Action& action) {
+// CLOCK_MONOTONIC_RAW and the jiffies stand still, CLOCK_BOOTTIME and CLOCK_REALTIME do not.
+void World::suspend(unsigned node, Time span) {
   Node& m = machines_[node];
-  Process& p = *m.process;
-  if (const auto* send = std::get_if<Send>(&action)) {
-    if (p.in_group) {
-      originate(node, {Item::kMessage, p.id, std::make_shared<const Message>(send->message)});
-    }
-  } else if (const auto* write = std::get_if<KernelWrite>(&action)) {
-    Time left = 0;
-    const Instant now = clock(m);
-    if (write->deadline) left = std::max<Time>(0, remaining(*write->deadline, now).count());
-    p.write = {*write, {now_ + world_span(m, Nanos(left)), world_span(m, Nanos(left))}};
-    if (faults_ && settings_.pauses_at_await_points && chance(0.002)) {
-      pause_sarud(node, between(50 * kMs, 4 * kSecond));
-    }
-  } else if (const auto* rejoin = std::get_if<Rejoin>(&action)) {
-    ++counts.rejoins;
-    trace(node, "rejoins: " + rejoin->reason);
-    p.in_group = false;
-    p.cpg.clear();
-    originate(node, {Item::kLeave, p.id, nullptr});
-    const auto pid = p.id.pid;
-    at(now_ + between(kMs, 20 * kMs), [=, this] { join(node, pid); });
-  } else if (std::holds_alternative<Left>(action)) {
-    originate(node, {Item::kLeave, p.id, nullptr});
-    trace(node, "has stopped");
-    m.process.reset();
-    m.unclean_end.reset();
-    at(now_ + between(20 * kMs, 3 * kSecond), [=, this] { start_process(node); });
-  } else if (const auto* line = std::get_if<Log>(&action)) {
-    counts.views += line->text.starts_with("view ");
-    counts.acquisitions += line->text.starts_with("takes ");
-    counts.lapses += line->text.starts_with("the lease ran out");
-    trace(node, line->text);
-  }
+  if (!m.up || m.asleep) return;
+  stop_corosync(node, span);
+  m.asleep = true;
+  m.fell_asleep = own_time(m);
+  trace(node, "the machine sleeps");
+  at(now_ + span, [=, this, boots = m.boots] {
+    if (machines_[node].boots == boots) wake(node);
+  });
 }
 
-// The kernel executes the write now; the absolute deadline is as it was computed, the timer counts
-// from now.
-void World::write_kernel(unsigned node) {
+void World::wake(unsigned node) {
   Node& m = machines_[node];
-  Process& p = *m.process;
-  const auto [write, times] = *p.write;
-  p.write.reset();
-  const auto [deadline, span] = times;
-  const Version version{
-      static_cast<unsigned>(write.config.value_or(p.state->config.config_hash) - Version{}.hash())};
-  if (faults_ && chance(0.001)) {
-    trace(node, "the kernel refuses a write");
-    p.own.push_back(
-        {{}, KernelDone{write.seq, false, m.kernel.owned, "No buffer space available"}});
-    return;
+  if (!m.asleep) return;
+  m.asleep = false;
+  m.slept += own_time(m) - m.fell_asleep;
+  trace(node, "the machine wakes");
+  look_at_kernel(node);
+  pump_soon(node, 0);
+}
+
+// Whether a trap that was set for this point closes now: then the process does not go on.
+bool World::spring(unsigned node, Point point) {
+  Node& m = machines_[node];
+  if (!m.trap || m.trap->point != point) return false;
+  static constexpr Fault kHits[] = {Fault::kTrapEvent,  Fault::kTrapAction, Fault::kTrapSend,
+                                    Fault::kTrapClocks, Fault::kTrapCommit, Fault::kTrapAck};
+  const Trap trap = *m.trap;
+  m.trap.reset();
+  if (trap.blow == Blow::kKill) {
+    if (m.process->writing) hit(Fault::kKillWriting);
+    kill_process(node, between(20 * kMs, 2 * kSecond));
+    return true;
   }
-  if (write.deadline && span > 0) {
-    const Time absolute = planted() == Plant::kRelativeDeadline ? now_ + span : deadline;
-    m.kernel = {version.cut(), write.owned, absolute, now_ + span};
-  } else {
-    m.kernel = KernelModel{version.cut(), BlockSet(version.blocks()), -1, -1};
+  hit(kHits[static_cast<std::size_t>(point)]);
+  if (trap.blow == Blow::kSuspend) {
+    suspend(node, trap.span);
+    return true;
   }
-  counts.switches += write.config ? 1 : 0;
-  check_owners(node);
-  p.own.push_back({{}, KernelDone{write.seq, true, m.kernel.owned, ""}});
+  stop_sarud(node, trap.span);
+  if (trap.blow == Blow::kStopMachine) stop_corosync(node, trap.span);
+  return true;
 }
 
 }  // namespace saru::sim

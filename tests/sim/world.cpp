@@ -1,84 +1,92 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "tests/sim/world.h"
 
+#include <algorithm>
 #include <cstdio>
 
-namespace saru {
-
-namespace {
-Plant current_plant = Plant::kNone;
-}
-Plant planted() { return current_plant; }
-
-}  // namespace saru
+#include "tests/sim/plants.h"
 
 namespace saru::sim {
 
-void plant(Plant which) { current_plant = which; }
-
-const std::vector<std::pair<std::string, Plant>>& plant_names() {
-  static const std::vector<std::pair<std::string, Plant>> names = {
-      // Each of these is caught within a few hundred histories; --plants demands it.
-      {"renew-without-quorum", Plant::kRenewWithoutQuorum},
-      {"renew-by-own-delivery", Plant::kRenewByOwnDelivery},
-      {"no-wait", Plant::kNoWait},
-      {"forget-heard", Plant::kForgetHeard},
-      {"no-continuity", Plant::kNoContinuity},
-      {"acquire-before-release", Plant::kAcquireBeforeRelease},
-      {"release-before-ack", Plant::kReleaseBeforeAck},
-      {"relative-deadline", Plant::kRelativeDeadline},
-      {"switch-holding", Plant::kSwitchHolding},
-      {"grant-by-new-lease", Plant::kGrantByNewLease},
+const char* words(Fault fault) {
+  static constexpr const char* kWords[] = {
+#define SARU_FAULT_WORDS(enumerator, words) words,
+      SARU_FAULT_LIST(SARU_FAULT_WORDS)
+#undef SARU_FAULT_WORDS
   };
-  return names;
+  return kWords[static_cast<std::size_t>(fault)];
 }
 
-// Broken, these show seldom or never in the histories there are: second lines of defence, or a
-// simulator that is too weak for them. To be tried by name (--plant), not demanded.
-const std::vector<std::pair<std::string, Plant>>& rare_plant_names() {
-  static const std::vector<std::pair<std::string, Plant>> names = {
-      {"act-on-backlog", Plant::kActOnBacklog},
-      {"keep-after-lapse", Plant::kKeepAfterLapse},
-      {"hello-of-any-view", Plant::kHelloOfAnyView},
-      {"report-across-views", Plant::kReportAcrossViews},
-      {"stay-when-excluded", Plant::kStayWhenExcluded},
-      {"ignore-duplicates", Plant::kIgnoreDuplicates},
-      {"hold-among-strangers", Plant::kHoldAmongStrangers},
-      {"no-restart-wait", Plant::kNoRestartWait},
-      {"switch-alone", Plant::kSwitchAlone},
-      {"count-the-doubtful", Plant::kCountTheDoubtful},
-  };
-  return names;
+void Counts::add(const Counts& one) {
+  for (std::size_t i = 0; i < kFaults; ++i) hits[i] += one.hits[i];
+  events += one.events;
+  steps += one.steps;
+  messages += one.messages;
+  writes += one.writes;
+  views += one.views;
+  acquisitions += one.acquisitions;
+  lapses += one.lapses;
+  rejoins += one.rejoins;
+  switches += one.switches;
+  membership_changes += one.membership_changes;
+  membership_changes_min = std::min(membership_changes_min, one.membership_changes);
+  virtual_ns += one.virtual_ns;
+  virtual_ns_min = std::min(virtual_ns_min, one.virtual_ns);
+  healed_ns_max = std::max(healed_ns_max, one.healed_ns_max);
 }
 
-std::optional<Plant> plant_by_name(const std::string& name) {
-  for (const auto* names : {&plant_names(), &rare_plant_names()}) {
-    for (const auto& [known, which] : *names) {
-      if (known == name) return which;
-    }
-  }
-  return std::nullopt;
+// The cut is in the rules themselves, as a seed: so the checker can read it there.
+nft::TableConfig Version::table() const {
+  nft::TableConfig config;
+  config.id = kCluster;
+  config.addresses = {*IpAddress::parse("192.0.2.1")};
+  config.blocks = blocks();
+  config.selection.selector = Selector::kSrcAddrPort;
+  config.selection.seed = cut();
+  config.shared_mac = derived_shared_mac(kCluster);
+  config.nic = "eth0";
+  config.link = nft::link_name(kCluster);
+  return config;
+}
+
+Version version_of(std::uint64_t hash) {
+  return Version{static_cast<unsigned>(hash - Version{}.hash())};
 }
 
 World::World(Settings settings) : settings_(settings), rng_(settings.seed) {
   machines_.resize(settings_.nodes);
+  loss_until_.resize(kMostNodes * kMostNodes);
+  set_drift(settings_.drift);
   for (unsigned i = 0; i < settings_.nodes; ++i) {
     machines_[i].index = i;
-    machines_[i].rate = 1.0 + (rng_.unit() - 0.5) * kDrift * 0.9;
+    machines_[i].rate = 1.0 + (rng_.unit() * 2 - 1) * settings_.rate_error;
     machines_[i].offset = between(1, 1000) * kSecond;
+    machines_[i].wall_offset = 1'700'000'000 * kSecond + between(0, kSecond);
   }
 }
 
 void World::at(Time when, std::function<void()> what) {
-  planned_.push({std::max(when, now_), order_++, std::move(what)});
+  planned_.push_back({std::max(when, now_), order_++, 0, {}, std::move(what)});
+  std::push_heap(planned_.begin(), planned_.end(), std::greater<>());
+}
+
+void World::soon(Time when, unsigned node, RingId ring) {
+  planned_.push_back({when, order_++, node, ring, nullptr});
+  std::push_heap(planned_.begin(), planned_.end(), std::greater<>());
 }
 
 void World::run_until(Time end) {
-  while (!failed() && !planned_.empty() && planned_.top().when <= end) {
-    auto next = planned_.top();
-    planned_.pop();
+  while (!failed() && !planned_.empty() && planned_.front().when <= end) {
+    std::pop_heap(planned_.begin(), planned_.end(), std::greater<>());
+    const Planned next = std::move(planned_.back());
+    planned_.pop_back();
     now_ = next.when;
-    next.what();
+    ++counts.events;
+    if (next.what) {
+      next.what();
+    } else {
+      deliver_next(next.ring, next.node);
+    }
   }
   if (!failed()) now_ = end;
 }
@@ -98,9 +106,17 @@ Time World::between(Time low, Time high) {
   return low + static_cast<Time>(rng_.below(static_cast<std::uint64_t>(high - low + 1)));
 }
 
+Time World::own_time(const Node& m) const {
+  return static_cast<Time>(static_cast<double>(now_) * m.rate);
+}
+
 Instant World::clock(const Node& m) const {
-  const Nanos t(static_cast<Time>(static_cast<double>(now_) * m.rate) + m.offset);
-  return {t, t};
+  const Time t = own_time(m) + m.offset;
+  return {Nanos(t - m.slept), Nanos(t)};
+}
+
+KernelTime World::kernel_time(const Node& m) const {
+  return {Nanos(own_time(m) + m.wall_offset), Nanos(own_time(m) - m.slept)};
 }
 
 Time World::world_span(const Node& m, Nanos span) const {
@@ -110,8 +126,8 @@ Time World::world_span(const Node& m, Nanos span) const {
 // Later versions have longer leases. (A shorter one that is not agreed upon, but
 // begun with after a boot, is known not to be safe while a node is paused: ARCHITECTURE.md.)
 Nanos World::lease(Version version) const {
-  const double factors[] = {1.0, 1.25, 1.5, 2.0, 2.5};
-  const double factor = kLeaseFactor * factors[std::min(version.number, 4U)];
+  constexpr double kFactors[] = {1.0, 1.25, 1.5, 2.0, 2.5};
+  const double factor = kLeaseFactor * kFactors[std::min(version.number, 4U)];
   return Nanos(
       static_cast<Time>(factor * static_cast<double>(settings_.token + settings_.consensus)));
 }
@@ -119,27 +135,35 @@ Nanos World::lease(Version version) const {
 unsigned World::owners(unsigned block) const {
   unsigned count = 0;
   for (const Node& m : machines_) {
-    count += m.up && m.kernel.open(now_) && block < m.kernel.owned.blocks() &&
-             m.kernel.owned.contains(BlockId{static_cast<std::uint16_t>(block)});
+    count += accepts(m) && block < m.accepts.blocks() &&
+             m.accepts.contains(BlockId{static_cast<std::uint16_t>(block)});
   }
   return count;
 }
 
-// An opening is a write, so looking after each write sees every instant at which two accept.
-void World::check_owners(unsigned node) {
-  const KernelModel& kernel = machines_[node].kernel;
-  if (!kernel.open(now_)) return;
+// To be called after everything that changes a kernel or its clocks: so every instant at which two
+// accept the same packet is seen.
+void World::look_at_kernel(unsigned node) {
+  Node& m = machines_[node];
+  const KernelTime now = kernel_time(m);
+  m.accepts = m.kernel.owned();
+  m.open_until = -1;
+  if (const auto until = m.kernel.open_until(now)) {
+    const Nanos left = std::min(until->realtime - now.realtime, until->jiffies - now.jiffies);
+    m.open_until = now_ + world_span(m, left);
+  }
+  if (!accepts(m) || m.accepts.empty()) return;
   for (const Node& other : machines_) {
-    if (other.index == node || !other.up || !other.kernel.open(now_)) continue;
-    if (kernel.cut != other.kernel.cut && !kernel.owned.empty() && !other.kernel.owned.empty()) {
-      fail("n" + std::to_string(node + 1) + " and n" + std::to_string(other.index + 1) +
-           " accept packets by different cuts");
+    if (other.index == node || !accepts(other) || other.accepts.empty()) continue;
+    const auto both = [&] {
+      return "n" + std::to_string(std::min(node, other.index) + 1) + " and n" +
+             std::to_string(std::max(node, other.index) + 1);
+    };
+    if (m.kernel.cut() != other.kernel.cut()) {
+      fail(both() + " accept packets by different cuts");
+    } else if (m.accepts.intersects(other.accepts)) {
+      fail(both() + " both accept blocks " + (m.accepts & other.accepts).to_ranges());
     }
-    if (kernel.cut != other.kernel.cut) continue;
-    if (!kernel.owned.intersects(other.kernel.owned)) continue;
-    const BlockSet both = kernel.owned & other.kernel.owned;
-    fail("n" + std::to_string(node + 1) + " and n" + std::to_string(other.index + 1) +
-         " both accept blocks " + both.to_ranges());
   }
 }
 
