@@ -38,16 +38,21 @@ bool hand_over(const string& directory, uid_t uid) {
   return done;
 }
 
-// Later mmap() calls of a locked process count against the limit once CAP_IPC_LOCK is gone.
-bool lift_memory_limit() {
+// Later mmap() calls of a locked process count against the limit once CAP_IPC_LOCK is gone. Where
+// root may not lift it (a container), that capability is needed on and on.
+bool needs_ipc_lock() {
   const rlimit none = {RLIM_INFINITY, RLIM_INFINITY};
-  return setrlimit(RLIMIT_MEMLOCK, &none) == 0;
+  if (setrlimit(RLIMIT_MEMLOCK, &none) == 0) return false;
+  capng_get_caps_process();
+  return capng_have_capability(CAPNG_EFFECTIVE, CAP_IPC_LOCK) != 0;
 }
 
 bool drop_rights(const Identity& identity) {
+  const bool keep_ipc_lock = needs_ipc_lock();
   capng_clear(CAPNG_SELECT_ALL);
   const auto kept = static_cast<capng_type_t>(CAPNG_EFFECTIVE | CAPNG_PERMITTED);
   if (capng_updatev(CAPNG_ADD, kept, CAP_NET_ADMIN, CAP_NET_RAW, -1) != 0) return false;
+  if (keep_ipc_lock && capng_update(CAPNG_ADD, kept, CAP_IPC_LOCK) != 0) return false;
   errno = 0;
   if (!identity.own) return capng_apply(CAPNG_SELECT_ALL) == 0;
   const auto how = static_cast<capng_flags_t>(CAPNG_DROP_SUPP_GRP | CAPNG_CLEAR_BOUNDING |
@@ -74,7 +79,6 @@ tl::expected<std::vector<string>, Failure> confine(const Identity& identity,
   }
   errno = 0;
   if (!hand_over(directory, identity.uid)) return cannot("give " + directory + " to its user");
-  if (!lift_memory_limit()) return cannot("lift the limit on locked memory");
   if (!drop_rights(identity)) return cannot("give up root's rights");
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return cannot("set no_new_privs");
   if (const int error = allow_system_calls(); error != 0) {
