@@ -11,6 +11,8 @@
 #include <cstring>
 #include <utility>
 
+#include "agent/json_line.h"
+
 namespace saru {
 
 using nlohmann::json;
@@ -157,12 +159,11 @@ void Control::read_from(Client& client) {
   }
   client.asked = true;
   limit(client, kReplySeconds);
-  const json request = json::parse(client.in.substr(0, end), nullptr, false);
-  if (!request.is_object())
-    return refuse(client.id, "the request is not one JSON object in a line");
+  const auto request = read_object(client.in.substr(0, end));
+  if (!request) return refuse(client.id, "the request is not one flat JSON object in a line");
   const ClientId id = client.id;
   try {
-    handler_(id, request);
+    handler_(id, *request);
   } catch (const std::exception& error) {  // a question must never end the service
     refuse(id, std::string("sarud cannot answer that: ") + error.what());
   }

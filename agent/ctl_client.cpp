@@ -13,6 +13,7 @@
 #include <memory>
 #include <vector>
 
+#include "agent/json_line.h"
 #include "agent/lock.h"
 
 namespace saru {
@@ -21,6 +22,9 @@ namespace {
 using nlohmann::json;
 using std::string;
 using Clock = std::chrono::steady_clock;
+
+// Many times what 4096 blocks and 128 members need.
+constexpr std::size_t kMaxAnswer = std::size_t{8} << 20;
 
 struct Socket {
   int fd = -1;
@@ -124,13 +128,15 @@ tl::expected<json, Failure> ask(std::uint16_t id, const json& request,
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) continue;
     if (got <= 0) break;
     text.append(part, static_cast<std::size_t>(got));
+    if (text.size() > kMaxAnswer) return no_answer(id, "what it says has no end");
   }
-  json answer = json::parse(text, nullptr, false);
-  if (!answer.is_object()) return no_answer(id, "it closed the connection");
-  if (answer.value("ok", false)) return answer;
+  if (text.empty()) return no_answer(id, "it closed the connection");
+  auto answer = read_object(text);
+  if (!answer) return no_answer(id, "what it says is not one JSON object");
+  if (answer->value("ok", false)) return *answer;
   const auto code =
-      static_cast<ExitCode>(answer.value("code", static_cast<int>(ExitCode::kFailed)));
-  return tl::unexpected(Failure{code, answer.value("error", "refused")});
+      static_cast<ExitCode>(answer->value("code", static_cast<int>(ExitCode::kFailed)));
+  return tl::unexpected(Failure{code, answer->value("error", "refused")});
 }
 
 }  // namespace saru

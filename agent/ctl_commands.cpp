@@ -7,6 +7,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
 #include <functional>
 #include <thread>
 
@@ -80,6 +81,14 @@ tl::expected<LockHolder, Failure> holder_of(const CtlOptions& options, std::uint
                                          " runs on this node");
 }
 
+// The pid in the lock was written by a process with fewer rights than ours.
+bool is_sarud(pid_t pid) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/comm");
+  string name;
+  std::getline(file, name);
+  return name == "sarud";
+}
+
 bool wait_for_end(const RunFiles& files) {
   constexpr std::chrono::seconds kLimit{3};
   const auto deadline = Clock::now() + kLimit;
@@ -115,6 +124,15 @@ CtlResult end_with(const Answer& answer) {
 }
 
 }  // namespace
+
+CtlResult run_command(CtlResult (*command)(const CtlOptions&), const CtlOptions& options) {
+  try {
+    return command(options);
+  } catch (const std::exception& error) {
+    return fail(ExitCode::kFailed, string("does not understand what sarud says (") + error.what() +
+                                       "); saructl and sarud must be of one version");
+  }
+}
 
 CtlResult ctl_status(const CtlOptions& options) {
   const auto status = status_of(options);
@@ -241,6 +259,10 @@ CtlResult ctl_stop(const CtlOptions& options) {
       answer ? Failure{ExitCode::kFailed, "sarud took the address away, but does not end"}
              : answer.error();
   if (!options.force) return tl::unexpected(failure);
+  if (!is_sarud(holder->pid)) {
+    return fail(ExitCode::kFailed, failure.sentence + ", and its lock names another process (pid " +
+                                       std::to_string(holder->pid) + "): end it by hand");
+  }
   kill(holder->pid, SIGKILL);
   if (wait_for_end(*files)) {
     return fail(ExitCode::kFailed, failure.sentence + "; killed it");

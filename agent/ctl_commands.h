@@ -29,6 +29,10 @@ struct CtlOptions {
 
 using CtlResult = tl::expected<ExitCode, Failure>;
 
+// Runs one of the commands below. A sarud of another version may answer with other words: that is a
+// failure like others.
+CtlResult run_command(CtlResult (*command)(const CtlOptions&), const CtlOptions& options);
+
 CtlResult ctl_status(const CtlOptions& options);
 CtlResult ctl_map(const CtlOptions& options);
 // What sarud logged lately: who owned how much since when, and why.

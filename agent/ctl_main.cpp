@@ -92,7 +92,7 @@ int main(int argc, char** argv) {
   }
   for (const Command& command : kCommands) {
     if (!app.got_subcommand(command.name)) continue;
-    const auto code = command.run(options);
+    const auto code = saru::run_command(command.run, options);
     if (code) return static_cast<int>(*code);
     std::fprintf(stderr, "saructl: %s\n", code.error().sentence.c_str());
     return static_cast<int>(code.error().code);

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <utility>
 
 #include "agent/core/state.h"
@@ -42,13 +43,20 @@ LockHolder read_holder(int fd) {
   LockHolder holder;
   if (got <= 0) return holder;
   char* rest = nullptr;
-  holder.pid = static_cast<pid_t>(std::strtol(text, &rest, 10));
+  const long pid = std::strtol(text, &rest, 10);
+  // Whoever reads this may be about to kill it: not init, not a process group, not everybody.
+  if (pid > 1 && pid <= std::numeric_limits<pid_t>::max()) holder.pid = static_cast<pid_t>(pid);
   if (*rest == ' ') ++rest;
   holder.label.assign(rest, std::strcspn(rest, "\n"));
   return holder;
 }
 
 }  // namespace
+
+int create_anew(const std::string& path) {
+  if (unlink(path.c_str()) != 0 && errno != ENOENT) return -1;
+  return open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+}
 
 tl::expected<RunFiles, Failure> RunFiles::of(std::uint16_t id) {
   struct stat self;
@@ -66,9 +74,10 @@ tl::expected<Lock, Failure> Lock::take(const RunFiles& files, std::uint16_t id,
   if (mkdir(kRunDirectory, 0755) != 0 && errno != EEXIST) {
     return tl::unexpected(file_failure("create", kRunDirectory));
   }
-  const int fd = open(files.lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  const int fd = open(files.lock.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
   if (fd < 0) return tl::unexpected(file_failure("open", files.lock));
   Lock lock(fd);
+  fchmod(fd, 0600);  // an earlier version let everybody read it, and so hold it
   struct flock whole = whole_file();
   if (fcntl(fd, F_OFD_SETLK, &whole) != 0) {
     if (errno != EAGAIN && errno != EACCES) return tl::unexpected(file_failure("lock", files.lock));
@@ -97,7 +106,7 @@ void Lock::sign(const std::string& label) const {
 }
 
 tl::expected<LockHolder, Failure> lock_holder(const RunFiles& files) {
-  const int fd = open(files.lock.c_str(), O_RDWR | O_CLOEXEC);
+  const int fd = open(files.lock.c_str(), O_RDWR | O_NOFOLLOW | O_CLOEXEC);
   if (fd < 0) {
     if (errno == ENOENT) return LockHolder{};
     return tl::unexpected(file_failure("open", files.lock));
@@ -116,7 +125,7 @@ Nanos Marker::wait(Nanos own_lease, Nanos now) const {
 
 // "LEASE_NS" or "LEASE_NS ENDED_NS"
 std::optional<Marker> read_marker(const RunFiles& files) {
-  const int fd = open(files.marker.c_str(), O_RDONLY | O_CLOEXEC);
+  const int fd = open(files.marker.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
   if (fd < 0 && errno == ENOENT) return std::nullopt;
   Marker marker;
   if (fd < 0) return marker;
@@ -135,7 +144,7 @@ std::optional<Marker> read_marker(const RunFiles& files) {
 
 tl::expected<void, Failure> set_marker(const RunFiles& files, const Marker& marker) {
   const std::string fresh = files.marker + ".new";
-  const int fd = open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  const int fd = create_anew(fresh);
   if (fd < 0) return tl::unexpected(file_failure("create", fresh));
   std::string text = std::to_string(marker.lease.count());
   if (marker.ended) text += " " + std::to_string(marker.ended->count());

@@ -28,9 +28,13 @@ struct RunFiles {
   static tl::expected<RunFiles, Failure> of(std::uint16_t id);
 };
 
+// Opens a file that is not there yet, after removing one that is: the directory is sarud's user's,
+// and root must not write where a link in it points to. -1 and errno as open(2).
+[[nodiscard]] int create_anew(const std::string& path);
+
 // Who holds a lock, as written into it.
 struct LockHolder {
-  pid_t pid = 0;
+  pid_t pid = 0;  // otherwise above 1
   std::string label;  // the name of the cluster resource, or empty
 };
 

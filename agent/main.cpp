@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <ctime>
 
+#include "agent/confine.h"
 #include "agent/daemon.h"
 #include "agent/lock.h"
 #include "agent/logging.h"
@@ -122,6 +123,11 @@ tl::expected<Prepared, Failure> prepare(const Options& options) {
   if (!files) return tl::unexpected(files.error());
   auto lock = Lock::take(*files, options.id, options.label);
   if (!lock) return tl::unexpected(lock.error());
+  if (facts->crypto_cipher == "none") {
+    write_log(LogLevel::kWarning,
+              "corosync runs without encryption: whoever can send on its network can speak as a "
+              "node of this cluster; set crypto_cipher and crypto_hash in corosync.conf");
+  }
   for (const string& refused : protect_process()) {
     write_log(LogLevel::kWarning, refused + "; on a busy machine the lease may run out");
   }
@@ -169,7 +175,8 @@ int32_t on_signal(int32_t, void* data) {
   return 0;
 }
 
-// Opens the door for saructl, listens to signals and starts the daemon.
+// Opens the door for saructl, listens to signals and starts the daemon; then it gives up what is
+// needed no more. The loop has not run yet: nothing was read from corosync, and there is no thread.
 tl::expected<void, Failure> begin(Running& running, const RunFiles& files, Nanos wait) {
   auto control = Control::open(running.loop, files.socket,
                                [&running](ClientId client, const nlohmann::json& request) {
@@ -188,7 +195,11 @@ tl::expected<void, Failure> begin(Running& running, const RunFiles& files, Nanos
               "joins in " +
                   std::to_string(ms) + " ms, when nobody counts on that one any more");
   }
-  return running.daemon->start(wait);
+  if (auto started = running.daemon->start(wait); !started) return started;
+  const auto lacking = confine(find_identity(), kRunDirectory);
+  if (!lacking) return tl::unexpected(lacking.error());
+  for (const string& what : *lacking) write_log(LogLevel::kWarning, what);
+  return {};
 }
 
 // Serves until it is told to stop. Whoever calls this prints the failure.

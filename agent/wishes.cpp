@@ -8,7 +8,9 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <nlohmann/json.hpp>
+
+#include "agent/json_line.h"
+#include "agent/lock.h"
 
 namespace saru {
 namespace {
@@ -46,8 +48,9 @@ string to_text(const Wishes& wishes) {
 }
 
 std::optional<Wishes> wishes_from(const string& text) {
-  const json read = json::parse(text, nullptr, false);
-  if (!read.is_object() || !read.value("drained", json()).is_boolean()) return std::nullopt;
+  const auto found = read_object(text);
+  if (!found || !found->value("drained", json()).is_boolean()) return std::nullopt;
+  const json& read = *found;
   Wishes wishes;
   wishes.drained = read["drained"].get<bool>();
   if (!read.contains("weight")) return wishes;
@@ -59,7 +62,7 @@ std::optional<Wishes> wishes_from(const string& text) {
 }
 
 tl::expected<Wishes, Failure> load_wishes(const string& path) {
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const int fd = open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
   if (fd < 0 && errno == ENOENT) return Wishes{};
   if (fd < 0) return file_failure("read", path);
   char text[512] = {};
@@ -74,7 +77,7 @@ tl::expected<Wishes, Failure> load_wishes(const string& path) {
 
 tl::expected<void, Failure> save_wishes(const string& path, const Wishes& wishes) {
   const string fresh = path + ".new";
-  const int fd = open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  const int fd = create_anew(fresh);
   if (fd < 0) return file_failure("create", fresh);
   const bool written = write_all(fd, to_text(wishes));
   const int error = errno;

@@ -221,7 +221,7 @@ Set decode_set(const nftnl_set* s) {
 
 int decode_counter(const nlattr* part, void* into) {
   if (mnl_attr_get_type(part) == NFTA_COUNTER_PACKETS) {
-    *static_cast<std::uint64_t*>(into) = be64toh(mnl_attr_get_u64(part));
+    *static_cast<std::uint64_t*>(into) = be64toh(u64_of(part));
   }
   return MNL_CB_OK;
 }
@@ -235,11 +235,12 @@ int decode_element_expression(const nlattr* part, void* into) {
 int decode_element_part(const nlattr* part, void* into) {
   auto& element = *static_cast<Element*>(into);
   if (mnl_attr_get_type(part) == NFTA_SET_ELEM_EXPIRATION) {
-    element.left_ms = be64toh(mnl_attr_get_u64(part));
+    element.left_ms = be64toh(u64_of(part));
   } else if (mnl_attr_get_type(part) == NFTA_SET_ELEM_EXPR) {
     mnl_attr_parse_nested(part, decode_element_expression, &element.packets);
   } else if (mnl_attr_get_type(part) == NFTA_SET_ELEM_KEY) {
     const auto* value = static_cast<const nlattr*>(mnl_attr_get_payload(part));
+    if (!mnl_attr_ok(value, mnl_attr_get_payload_len(part))) return MNL_CB_OK;
     const auto* bytes = static_cast<const std::uint8_t*>(mnl_attr_get_payload(value));
     element.key.assign(bytes, bytes + mnl_attr_get_payload_len(value));
   }

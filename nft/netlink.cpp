@@ -18,6 +18,7 @@ constexpr std::size_t kRoomInTransaction = std::size_t{1} << 16;
 constexpr std::size_t kRoomInFewRequests = 4096;
 constexpr int kSocketBuffer = 4 << 20;
 constexpr std::size_t kReceiveSize = std::size_t{1} << 16;
+constexpr std::size_t kZerosBehind = 64;
 constexpr int kSendTries = 100;
 constexpr int kDumpTries = 100;
 
@@ -55,17 +56,19 @@ ErrorKind kind_of(int code) {
 // The text that an extended acknowledgement carries behind the error.
 std::string extended_text(const nlmsghdr* message) {
   if ((message->nlmsg_flags & NLM_F_ACK_TLVS) == 0) return {};
-  const auto* error = static_cast<const nlmsgerr*>(mnl_nlmsg_get_payload(message));
+  const auto* error = header_of<nlmsgerr>(message);
+  if (error == nullptr) return {};
   std::size_t offset = sizeof *error;
   if ((message->nlmsg_flags & NLM_F_CAPPED) == 0) {
-    offset += MNL_ALIGN(error->msg.nlmsg_len) - sizeof error->msg;
+    if (error->msg.nlmsg_len < sizeof error->msg) return {};
+    offset += MNL_ALIGN(static_cast<std::size_t>(error->msg.nlmsg_len)) - sizeof error->msg;
   }
   if (offset > mnl_nlmsg_get_payload_len(message)) return {};
   std::string text;
   const auto* attribute = static_cast<const nlattr*>(mnl_nlmsg_get_payload_offset(message, offset));
   const auto* end = static_cast<const char*>(mnl_nlmsg_get_payload_tail(message));
   while (mnl_attr_ok(attribute, static_cast<int>(end - reinterpret_cast<const char*>(attribute)))) {
-    if (mnl_attr_get_type(attribute) == NLMSGERR_ATTR_MSG) text = mnl_attr_get_str(attribute);
+    if (mnl_attr_get_type(attribute) == NLMSGERR_ATTR_MSG) text = text_of(attribute);
     attribute = mnl_attr_next(attribute);
   }
   return text;
@@ -78,6 +81,23 @@ void enlarge(int fd, int what, int what_forced) {
 }
 
 }  // namespace
+
+std::uint8_t u8_of(const nlattr* attribute) {
+  return mnl_attr_get_payload_len(attribute) == 1 ? mnl_attr_get_u8(attribute) : std::uint8_t{0};
+}
+
+std::uint32_t u32_of(const nlattr* attribute) {
+  return mnl_attr_get_payload_len(attribute) == 4 ? mnl_attr_get_u32(attribute) : 0;
+}
+
+std::uint64_t u64_of(const nlattr* attribute) {
+  return mnl_attr_get_payload_len(attribute) == 8 ? mnl_attr_get_u64(attribute) : 0;
+}
+
+std::string text_of(const nlattr* attribute) {
+  const auto* text = static_cast<const char*>(mnl_attr_get_payload(attribute));
+  return {text, strnlen(text, mnl_attr_get_payload_len(attribute))};
+}
 
 Error Refusal::error() const {
   std::string text = "cannot " + doing + ": " + std::strerror(code);
@@ -148,6 +168,12 @@ Result<void> NetlinkSocket::join_group(unsigned group) {
   return {};
 }
 
+ssize_t NetlinkSocket::receive(std::vector<char>& buffer) const {
+  const ssize_t got = recv(fd(), buffer.data(), buffer.size() - kZerosBehind, MSG_DONTWAIT);
+  if (got >= 0) std::fill_n(buffer.begin() + got, kZerosBehind, '\0');
+  return got;
+}
+
 std::optional<Refusal> NetlinkSocket::send(Batch& batch) {
   batch.finish_last();
   for (int tries = 1;; ++tries) {
@@ -164,7 +190,7 @@ std::optional<Refusal> NetlinkSocket::execute(Batch& batch) {
   std::size_t unanswered = batch.requests_.size();
   // An error of the batch as a whole carries the number of its first marker, and ends the answers.
   while (unanswered > 0) {
-    const ssize_t got = recv(fd(), buffer_.data(), buffer_.size(), MSG_DONTWAIT);
+    const ssize_t got = receive(buffer_);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) {
       if (first) return first;
@@ -175,7 +201,8 @@ std::optional<Refusal> NetlinkSocket::execute(Batch& batch) {
     for (auto* m = reinterpret_cast<nlmsghdr*>(buffer_.data()); mnl_nlmsg_ok(m, left);
          m = mnl_nlmsg_next(m, &left)) {
       if (m->nlmsg_type != NLMSG_ERROR) continue;
-      const auto* answer = static_cast<const nlmsgerr*>(mnl_nlmsg_get_payload(m));
+      const auto* answer = header_of<nlmsgerr>(m);
+      if (answer == nullptr) continue;
       const auto request =
           std::find_if(batch.requests_.begin(), batch.requests_.end(),
                        [&](const auto& one) { return one.sequence == m->nlmsg_seq; });
@@ -195,7 +222,7 @@ std::optional<Refusal> NetlinkSocket::query_once(Batch& batch, const Visit& visi
   const auto& request = batch.requests_.front();
   bool interrupted = false;
   for (;;) {
-    const ssize_t got = recv(fd(), buffer_.data(), buffer_.size(), MSG_DONTWAIT);
+    const ssize_t got = receive(buffer_);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return Refusal{errno == EAGAIN ? ENOBUFS : errno, request.doing, ""};
     int left = static_cast<int>(got);
@@ -225,7 +252,7 @@ std::optional<Refusal> NetlinkSocket::query(Batch& batch, const Visit& visit,
     if (!again || tries == kDumpTries) return refusal;
     restart();
     // What the broken answer left behind must not be taken for the next one.
-    while (recv(fd(), buffer_.data(), buffer_.size(), MSG_DONTWAIT) > 0) {
+    while (receive(buffer_) > 0) {
     }
     batch.finish_last();
     auto* message = reinterpret_cast<nlmsghdr*>(batch.buffer_.data());

@@ -37,6 +37,22 @@ inline tl::unexpected<Error> fail(const Refusal& refusal) {
   return tl::unexpected<Error>(refusal.error());
 }
 
+// ---- Attributes of a message, whatever it says of its own length
+// ------------------------------------------------------------------
+
+// The number in an attribute of exactly its size; 0 otherwise.
+std::uint8_t u8_of(const nlattr* attribute);
+std::uint32_t u32_of(const nlattr* attribute);
+std::uint64_t u64_of(const nlattr* attribute);
+// Up to the first zero byte or the attribute's end.
+std::string text_of(const nlattr* attribute);
+// Its header, or nullptr when the message is too short for one.
+template <class Header>
+const Header* header_of(const nlmsghdr* message) {
+  if (mnl_nlmsg_get_payload_len(message) < sizeof(Header)) return nullptr;
+  return static_cast<const Header*>(mnl_nlmsg_get_payload(message));
+}
+
 // Requests that are sent in one datagram, each with an acknowledgement.
 class Batch {
  public:
@@ -81,6 +97,10 @@ class NetlinkSocket {
   std::uint32_t port_id() const { return mnl_socket_get_portid(socket_.get()); }
   int fd() const { return mnl_socket_get_fd(socket_.get()); }
   Result<void> join_group(unsigned group);
+
+  // recv(2) without waiting. Behind what has come are zeros, so that a text that lacks its end, read
+  // by whichever library, ends there.
+  ssize_t receive(std::vector<char>& buffer) const;
 
   // Sends the batch and reads all acknowledgements. The first refusal, or nothing. ENOBUFS: answers
   // were lost, the outcome is unknown.

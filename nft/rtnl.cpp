@@ -66,23 +66,24 @@ void put_route(nlmsghdr* message, unsigned link, const ServiceAddress& address) 
 }  // namespace
 
 LinkState decode_link(const nlmsghdr* message) {
-  const auto* header = static_cast<const ifinfomsg*>(mnl_nlmsg_get_payload(message));
+  const auto* header = header_of<ifinfomsg>(message);
+  if (header == nullptr) return {};
   const Attributes has = attributes_of(message, sizeof *header);
   LinkState link;
   link.index = static_cast<unsigned>(header->ifi_index);
   link.ethernet = header->ifi_type == ARPHRD_ETHER;
   link.up = (header->ifi_flags & IFF_UP) != 0;
-  if (has[IFLA_IFNAME] != nullptr) link.name = mnl_attr_get_str(has[IFLA_IFNAME]);
-  if (has[IFLA_LINK] != nullptr) link.parent = mnl_attr_get_u32(has[IFLA_LINK]);
-  if (has[IFLA_MTU] != nullptr) link.mtu = mnl_attr_get_u32(has[IFLA_MTU]);
-  if (has[IFLA_CARRIER] != nullptr) link.carrier = mnl_attr_get_u8(has[IFLA_CARRIER]) != 0;
+  if (has[IFLA_IFNAME] != nullptr) link.name = text_of(has[IFLA_IFNAME]);
+  if (has[IFLA_LINK] != nullptr) link.parent = u32_of(has[IFLA_LINK]);
+  if (has[IFLA_MTU] != nullptr) link.mtu = u32_of(has[IFLA_MTU]);
+  if (has[IFLA_CARRIER] != nullptr) link.carrier = u8_of(has[IFLA_CARRIER]) != 0;
   const nlattr* mac = has[IFLA_ADDRESS];
   if (mac != nullptr && mnl_attr_get_payload_len(mac) == link.mac.bytes.size()) {
     std::memcpy(link.mac.bytes.data(), mnl_attr_get_payload(mac), link.mac.bytes.size());
   }
   if (has[IFLA_LINKINFO] != nullptr) {
     const Attributes info = nested_in(has[IFLA_LINKINFO]);
-    if (info[IFLA_INFO_KIND] != nullptr) link.kind = mnl_attr_get_str(info[IFLA_INFO_KIND]);
+    if (info[IFLA_INFO_KIND] != nullptr) link.kind = text_of(info[IFLA_INFO_KIND]);
   }
   return link;
 }
@@ -100,7 +101,8 @@ tl::expected<std::optional<LinkState>, Refusal> read_link(NetlinkSocket& socket,
 }
 
 std::optional<AddressState> decode_address(const nlmsghdr* message) {
-  const auto* header = static_cast<const ifaddrmsg*>(mnl_nlmsg_get_payload(message));
+  const auto* header = header_of<ifaddrmsg>(message);
+  if (header == nullptr) return std::nullopt;
   const Attributes has = attributes_of(message, sizeof *header);
   // IFA_LOCAL is the address itself; IPv6 has only IFA_ADDRESS unless there is a peer.
   const nlattr* attribute = has[IFA_LOCAL] != nullptr ? has[IFA_LOCAL] : has[IFA_ADDRESS];
@@ -109,8 +111,9 @@ std::optional<AddressState> decode_address(const nlmsghdr* message) {
   const auto ip = IpAddress::from_bytes({raw, mnl_attr_get_payload_len(attribute)});
   if (!ip) return std::nullopt;
   AddressState state{header->ifa_index, *ip, header->ifa_prefixlen, UINT32_MAX};
-  if (has[IFA_CACHEINFO] != nullptr) {
-    const auto* life = static_cast<const ifa_cacheinfo*>(mnl_attr_get_payload(has[IFA_CACHEINFO]));
+  const nlattr* times = has[IFA_CACHEINFO];
+  if (times != nullptr && mnl_attr_get_payload_len(times) >= sizeof(ifa_cacheinfo)) {
+    const auto* life = static_cast<const ifa_cacheinfo*>(mnl_attr_get_payload(times));
     state.valid_seconds = life->ifa_valid;
   }
   return state;

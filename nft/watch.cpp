@@ -37,24 +37,23 @@ struct Generation {
 int decode_generation(const nlattr* attribute, void* into) {
   auto& generation = *static_cast<Generation*>(into);
   if (mnl_attr_get_type(attribute) == NFTA_GEN_PROC_PID) {
-    generation.pid = ntohl(mnl_attr_get_u32(attribute));
+    generation.pid = ntohl(u32_of(attribute));
   } else if (mnl_attr_get_type(attribute) == NFTA_GEN_PROC_NAME) {
-    generation.process = mnl_attr_get_str(attribute);
+    generation.process = text_of(attribute);
   }
   return MNL_CB_OK;
 }
 
 int decode_settings_index(const nlattr* attribute, void* into) {
   if (mnl_attr_get_type(attribute) == NETCONFA_IFINDEX) {
-    *static_cast<std::optional<int>*>(into) = static_cast<int>(mnl_attr_get_u32(attribute));
+    *static_cast<std::optional<int>*>(into) = static_cast<int>(u32_of(attribute));
   }
   return MNL_CB_OK;
 }
 
 int decode_table_name(const nlattr* attribute, void* into) {
   if (mnl_attr_get_type(attribute) != kTableAttribute) return MNL_CB_OK;
-  const char* text = mnl_attr_get_str(attribute);
-  static_cast<std::string*>(into)->assign(text, strnlen(text, mnl_attr_get_payload_len(attribute)));
+  *static_cast<std::string*>(into) = text_of(attribute);
   return MNL_CB_STOP;
 }
 
@@ -114,14 +113,13 @@ Result<void> Watch::Impl::look() {
 
 void Watch::Impl::drain(NetlinkSocket& socket) {
   for (;;) {
-    if (recv(socket.fd(), buffer.data(), buffer.size(), MSG_DONTWAIT) < 0 && errno == EAGAIN)
-      return;
+    if (socket.receive(buffer) < 0 && errno == EAGAIN) return;
   }
 }
 
 void Watch::Impl::read_from(NetlinkSocket& socket, std::vector<Notice>& notices) {
   for (;;) {
-    const ssize_t got = recv(socket.fd(), buffer.data(), buffer.size(), MSG_DONTWAIT);
+    const ssize_t got = socket.receive(buffer);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0 && errno == ENOBUFS) {
       notices.push_back({Disturbance::kOverrun, "notifications of the kernel were lost"});
@@ -164,7 +162,8 @@ void Watch::Impl::table_message(const nlmsghdr* message, std::vector<Notice>& no
     return;
   }
   if (message->nlmsg_pid == own_port) return;
-  const auto* header = static_cast<const nfgenmsg*>(mnl_nlmsg_get_payload(message));
+  const auto* header = header_of<nfgenmsg>(message);
+  if (header == nullptr) return;
   if (header->nfgen_family != NFPROTO_INET && header->nfgen_family != NFPROTO_NETDEV) return;
   std::string name;
   mnl_attr_parse(message, sizeof(nfgenmsg), decode_table_name, &name);
@@ -260,15 +259,17 @@ Watch::Watch(Watch&&) noexcept = default;
 Watch& Watch::operator=(Watch&&) noexcept = default;
 Watch::~Watch() = default;
 
-Result<Watch> Watch::open(const Table& table) {
+Result<Watch> Watch::open(const Table& table) { return open(table.config(), table.port_id()); }
+
+Result<Watch> Watch::open(const TableConfig& config, std::uint32_t own_port) {
   auto tables = NetlinkSocket::open(NETLINK_NETFILTER);
   auto routes = NetlinkSocket::open(NETLINK_ROUTE);
   auto questions = NetlinkSocket::open(NETLINK_ROUTE);
   for (const auto* socket : {&tables, &routes, &questions}) {
     if (!*socket) return tl::unexpected<Error>(socket->error());
   }
-  auto impl = std::make_unique<Impl>(table.config(), table.port_id(), std::move(*tables),
-                                     std::move(*routes), std::move(*questions));
+  auto impl = std::make_unique<Impl>(config, own_port, std::move(*tables), std::move(*routes),
+                                     std::move(*questions));
   if (auto done = impl->tables.join_group(NFNLGRP_NFTABLES); !done) {
     return tl::unexpected<Error>(done.error());
   }

@@ -32,6 +32,8 @@ class Watch {
   // Changes made through `table` itself are not noticed, nor the renewals of Link. Open it after
   // the link, then verify() both once: so nothing is missed that happened in between.
   static Result<Watch> open(const Table& table);
+  // The same of tables that are not here: changes from this netlink port are those of their owner.
+  static Result<Watch> open(const TableConfig& config, std::uint32_t own_port);
   Watch(Watch&&) noexcept;
   Watch& operator=(Watch&&) noexcept;
   ~Watch();

@@ -23,6 +23,10 @@ if [ "$kind" = node ]; then
   layer /usr/sbin sbin
   layer /usr/lib/ocf/resource.d ocf
 fi
+# The user that a package creates.
+if [ "$kind" = node ] && ! id saru >/dev/null 2>&1; then
+  useradd --system --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin saru
+fi
 mount --bind "$state/log" /var/log
 mount -t tmpfs -o mode=1777 shm /dev/shm
 
