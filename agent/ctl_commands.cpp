@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <csignal>
 #include <cstdio>
@@ -89,9 +90,9 @@ bool is_sarud(pid_t pid) {
   return name == "sarud";
 }
 
-bool wait_for_end(const RunFiles& files) {
-  constexpr std::chrono::seconds kLimit{3};
-  const auto deadline = Clock::now() + kLimit;
+constexpr std::chrono::seconds kEndLimit{3};
+
+bool wait_for_end(const RunFiles& files, Clock::time_point deadline) {
   while (Clock::now() < deadline) {
     const auto holder = lock_holder(files);
     if (holder && holder->pid == 0) return true;
@@ -251,10 +252,11 @@ CtlResult ctl_stop(const CtlOptions& options) {
   if (!files) return tl::unexpected(files.error());
   const auto holder = holder_of(options, *id, *files);
   if (!holder) return tl::unexpected(holder.error());
+  const auto began = Clock::now();
   // One that does not answer at all will not hand over either.
   auto answer = ask(*id, {{"command", "status"}}, kAnswer);
   if (answer) answer = ask(*id, {{"command", "stop"}}, options.timeout);
-  if (answer && wait_for_end(*files)) return ExitCode::kOk;
+  if (answer && wait_for_end(*files, Clock::now() + kEndLimit)) return ExitCode::kOk;
   const Failure failure =
       answer ? Failure{ExitCode::kFailed, "sarud took the address away, but does not end"}
              : answer.error();
@@ -264,7 +266,9 @@ CtlResult ctl_stop(const CtlOptions& options) {
                                        std::to_string(holder->pid) + "): end it by hand");
   }
   kill(holder->pid, SIGKILL);
-  if (wait_for_end(*files)) {
+  // Where the processor is not to be had, dying takes long too. To give up while there is time left
+  // would end the resource on this node for good: its stop has failed.
+  if (wait_for_end(*files, std::max(Clock::now() + kEndLimit, began + options.timeout))) {
     return fail(ExitCode::kFailed, failure.sentence + "; killed it");
   }
   return fail(ExitCode::kFailed, failure.sentence + ", and cannot be killed");
