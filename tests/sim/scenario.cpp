@@ -18,6 +18,7 @@ void World::heal_network() {
 
 // From here on nothing goes wrong any more. Ghosts may stay: half of the time they do.
 void World::heal_everything() {
+  healing_ = true;
   std::fill(loss_until_.begin(), loss_until_.end(), 0);
   for (Node& m : machines_) {
     const unsigned i = m.index;
