@@ -83,6 +83,7 @@ std::string World::disagreement() const {
     const State& state = *m.process->state;
     if (!state.view.confirmed) return name + " is in no confirmed view";
     if (state.view.frozen) return name + " is in a frozen view";
+    if (state.kernel.failed) return name + " owns nothing yet, after a refused write";
     if (state.config.config_hash != newest_.hash() || state.next) {
       return name + " does not have the newest configuration";
     }
