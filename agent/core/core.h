@@ -109,9 +109,10 @@ struct AuditRequested {
   std::uint64_t token = 0;
 };
 
-using EventBody = std::variant<GroupChanged, RingChanged, QuorumChanged, Received, NotUnderstood, KernelDone,
-                               KernelDisturbed, Joined, Tick, SetEligible, SetWeight, VotesChanged,
-                               Reconfigure, StopRequested, Disconnected, AuditRequested>;
+using EventBody =
+    std::variant<GroupChanged, RingChanged, QuorumChanged, Received, NotUnderstood, KernelDone,
+                 KernelDisturbed, Joined, Tick, SetEligible, SetWeight, VotesChanged, Reconfigure,
+                 StopRequested, Disconnected, AuditRequested>;
 struct Event {
   Instant now;
   EventBody body;

@@ -39,7 +39,7 @@ void World::hung_majority(unsigned node) {
     }
   });
   later(now_ + between(span * 58 / 100, span * 80 / 100),
-     [=, this] { part(hung, between(kMs, 50 * kMs), settings_.token + settings_.consensus); });
+        [=, this] { part(hung, between(kMs, 50 * kMs), settings_.token + settings_.consensus); });
   later(now_ + span + between(kSecond, 3 * kSecond), [this] { heal_network(); });
 }
 
