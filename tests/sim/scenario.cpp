@@ -152,7 +152,7 @@ void World::run_changes() {
 // one's have another within 1.3 times the lease.
 void World::run_crash() {
   for (unsigned i = 0; i < settings_.nodes; ++i) boot(i);
-  run_until(6 * kSecond + between(0, kSecond));
+  run_until(5 * kSecond + 3 * lease(newest_).count() + between(0, kSecond));
   if (!failed() && !unowned().empty()) fail("before the crash: " + unowned());
   if (failed()) return;
   const unsigned victim = any_node();
