@@ -283,6 +283,9 @@ void Group::Impl::on_totem(cpg_handle_t handle, cpg_ring_id ring, std::uint32_t 
 }
 
 void Group::Impl::refuse(ProcessId from, DecodeError error) {
+  // A stranger who speaks no word of saru is no member that could own blocks.
+  const bool of_saru = error != DecodeError::kWrongMagic && error != DecodeError::kTooShort;
+  if (of_saru) hooks_.sink(NotUnderstood{from});
   const auto reason = static_cast<std::size_t>(error);
   const std::uint64_t count = ++counters_.refused[reason];
   const auto now = std::chrono::steady_clock::now();

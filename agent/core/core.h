@@ -50,6 +50,12 @@ struct Received {
   Message message;
 };
 
+// A message was delivered that says more, or other things, than we can read: its sender has another
+// version of saru, or its message was damaged.
+struct NotUnderstood {
+  ProcessId from;
+};
+
 // The answer to the KernelWrite of this `seq`, read back from the kernel after its ACK.
 struct KernelDone {
   std::uint64_t seq = 0;
@@ -103,9 +109,10 @@ struct AuditRequested {
   std::uint64_t token = 0;
 };
 
-using EventBody = std::variant<GroupChanged, RingChanged, QuorumChanged, Received, KernelDone,
-                               KernelDisturbed, Joined, Tick, SetEligible, SetWeight, VotesChanged,
-                               Reconfigure, StopRequested, Disconnected, AuditRequested>;
+using EventBody =
+    std::variant<GroupChanged, RingChanged, QuorumChanged, Received, NotUnderstood, KernelDone,
+                 KernelDisturbed, Joined, Tick, SetEligible, SetWeight, VotesChanged, Reconfigure,
+                 StopRequested, Disconnected, AuditRequested>;
 struct Event {
   Instant now;
   EventBody body;

@@ -213,8 +213,7 @@ void Machine::settle() {
     if (s.next) s.need_round = RoundReason::kConfig;
   }
   const bool told = s.quorum && s.ring && s.quorum->ring == *s.ring;
-  const bool quiet = idle || planted() == Plant::kHelloWhileWriting;
-  if (s.view.open && !s.view.hello_sent && told && quiet) send_hello();
+  if (s.view.open && !s.view.hello_sent && told && idle) send_hello();
   if (s.view.open && s.need_round && s.view.hello_sent && !s.view.round_sent) {
     s.view.round_sent = true;
     send(Round{*s.need_round});

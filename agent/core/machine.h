@@ -39,6 +39,7 @@ struct Machine {
 
   // message.cpp: what they say
   void on(const Received& event);
+  void on(const NotUnderstood& event);
   bool in_view(const Message& message) const;
   bool is_waived(const Message& message) const;
   void check_consistency(const Message& message);

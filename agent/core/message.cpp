@@ -87,6 +87,12 @@ void Machine::on(const Received& event) {
   }
 }
 
+// It may have been a beat, of somebody who owns blocks: as good as not having been there.
+void Machine::on(const NotUnderstood& event) {
+  if (event.from == s.me.process || planted() == Plant::kIgnoreTheUnreadable) return;
+  if (s.quorate_since) s.quorate_since = now.raw;
+}
+
 // A joiner does not know how often its ring's group has been opened, and rings are sometimes
 // announced one member at a time: the highest round among those who see the same group is
 // everybody's.

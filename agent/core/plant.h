@@ -26,7 +26,6 @@
   X(ACQUIRE_BEFORE_RELEASE, kAcquireBeforeRelease, "does not wait for Released")                \
   X(ACQUIRE_ACROSS_VIEWS, kAcquireAcrossViews, "goes on acquiring once the view has changed")   \
   X(RELEASE_BEFORE_ACK, kReleaseBeforeAck, "says Released before the kernel has let go")        \
-  X(HELLO_WHILE_WRITING, kHelloWhileWriting, "says Hello while a kernel write is under way")    \
   X(HELLO_OF_OLD_VIEW, kHelloOfOldView, "counts the Hello of the last round")                   \
   X(CONFIRM_BY_MAJORITY, kConfirmByMajority, "does not wait for the last Hellos")               \
   X(WRONG_TIE_BREAK, kWrongTieBreak, "everybody prefers himself among equals")                  \
@@ -43,6 +42,7 @@
   X(CLOCKS_IN_WRONG_ORDER, kClocksInWrongOrder, "reads the wall clock after the others")        \
   X(ACK_UNREAD, kAckUnread, "takes a refused kernel write for done")                            \
   X(NO_RESTART_WAIT, kNoRestartWait, "joins at once after a process that did not end cleanly")  \
+  X(IGNORE_THE_UNREADABLE, kIgnoreTheUnreadable, "overhears who speaks another version")        \
   X(SAME_NONCE, kSameNonce, "comes back under the name that the others have dropped")
 
 namespace saru {

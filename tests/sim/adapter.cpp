@@ -36,7 +36,7 @@ void World::pump(unsigned node) {
     carry_out(node, action);
   } else {
     if (spring(node, Point::kEvent)) return;
-    if (!dispatch(node)) return;
+    dispatch(node);
   }
   Process* still = process_of(node, pid);
   if (still == nullptr) return;
@@ -52,8 +52,8 @@ void World::pump(unsigned node) {
   schedule_wake(node);
 }
 
-// Steps on the next event, or on a Tick; false if a message was dropped instead.
-bool World::dispatch(unsigned node) {
+// Steps on the next event, or on a Tick.
+void World::dispatch(unsigned node) {
   Node& m = machines_[node];
   Process& p = *m.process;
   Event event{clock(m), Tick{}};
@@ -71,11 +71,11 @@ bool World::dispatch(unsigned node) {
     } else {
       if (next.from == p.id) (void)p.outbox.came_back(next.frame->bytes);
       flush_outbox(node);
-      if (next.frame->version != m.wire_version) {  // decode() says kOtherVersion
-        pump_soon(node, 1'000);
-        return false;
+      if (next.frame->version == m.wire_version) {
+        event.body = Received{next.from, next.frame->message};
+      } else {  // decode() says kOtherVersion
+        event.body = NotUnderstood{next.from};
       }
-      event.body = Received{next.from, next.frame->message};
     }
   }
   ++counts.steps;
@@ -89,7 +89,6 @@ bool World::dispatch(unsigned node) {
       p.todo.push_back(std::move(action));
     }
   }
-  return true;
 }
 
 void World::schedule_wake(unsigned node) {

@@ -24,7 +24,7 @@ void World::inject_faults(Time until) {
   };
   inject(kKinds[rng_.below(std::size(kKinds))], any_node());
   const Time next = chance(0.4) ? between(kMs, 300 * kMs) : between(300 * kMs, 2500 * kMs);
-  at(now_ + next, [=, this] { inject_faults(until); });
+  later(now_ + next, [=, this] { inject_faults(until); });
 }
 
 void World::inject(Fault fault, unsigned node) {
@@ -61,13 +61,13 @@ void World::inject(Fault fault, unsigned node) {
     case Fault::kCrash:
       crash(node);
       reform(full * 8 / 10, full);
-      at(now_ + between(500 * kMs, 5 * kSecond), [=, this] { boot(node); });
+      later(now_ + between(500 * kMs, 5 * kSecond), [=, this] { boot(node); });
       break;
     case Fault::kReform: {  // a membership change without a token loss
       trace(node, "the ring reforms for nothing");
       const unsigned component = machines_[node].component;
       const auto generation = ++generation_[component];
-      at(now_ + between(10 * kMs, 100 * kMs), [=, this] { form(component, generation); });
+      later(now_ + between(10 * kMs, 100 * kMs), [=, this] { form(component, generation); });
       break;
     }
     case Fault::kHungMajority:
@@ -111,7 +111,7 @@ void World::inject_at_process(Fault fault, unsigned node) {
     case Fault::kTryAgain:
       p.try_again_until = now_ + between(10 * kMs, 600 * kMs);
       trace(node, "TRY_AGAIN");
-      at(p.try_again_until, [=, this, pid = p.id.pid] {
+      later(p.try_again_until, [=, this, pid = p.id.pid] {
         if (process_of(node, pid) != nullptr) flush_outbox(node);
       });
       break;
@@ -155,7 +155,7 @@ void World::split() {
   for (Node& m : machines_) m.component = static_cast<unsigned>(rng_.below(ways));
   trace(0, "the network splits");
   reform(full * 8 / 10, full);
-  at(now_ + between(200 * kMs, 6 * kSecond), [this] { heal_network(); });
+  later(now_ + between(200 * kMs, 6 * kSecond), [this] { heal_network(); });
 }
 
 // From one to all, from all to one, or between two; shorter than the token can take, or the ring
@@ -176,14 +176,14 @@ void World::lose_frames(unsigned node) {
   }
   trace(node, "frames are lost one way for " + std::to_string(span / kMs) + " ms");
   if (token_lost) {
-    at(until, [=, this] {
+    later(until, [=, this] {
       machines_[node].component = next_component_++;
       reform(settings_.consensus / 2, settings_.consensus);
-      at(now_ + between(200 * kMs, 4 * kSecond), [this] { heal_network(); });
+      later(now_ + between(200 * kMs, 4 * kSecond), [this] { heal_network(); });
     });
   } else if (chance(0.7)) {
     const Time stop = between(kSecond, 4 * kSecond);
-    at(until - kMs, [=, this] {
+    later(until - kMs, [=, this] {
       stop_sarud(node, stop);
       stop_corosync(node, stop);
     });
@@ -194,13 +194,13 @@ void World::flap() {
   trace(0, "the network flaps");
   Time when = now_;
   for (Time k = between(2, 6); k > 0; --k) {
-    at(when, [this] {
+    later(when, [this] {
       for (Node& m : machines_) m.component = static_cast<unsigned>(rng_.below(2));
       reform(10 * kMs, settings_.consensus);
     });
     when += between(30 * kMs, 900 * kMs);
   }
-  at(when, [this] { heal_network(); });
+  later(when, [this] { heal_network(); });
 }
 
 // A node that reaches both sides belongs now to one, now to the other.
@@ -211,13 +211,13 @@ void World::bridge() {
   for (Node& m : machines_) m.component = chance(0.5) ? left : right;
   Time when = now_;
   for (Time k = between(2, 6); k > 0; --k) {
-    at(when, [=, this] {
+    later(when, [=, this] {
       machines_[node].component = k % 2 == 0 ? left : right;
       reform(10 * kMs, settings_.token + settings_.consensus);
     });
     when += between(200 * kMs, 2 * kSecond);
   }
-  at(when, [this] { heal_network(); });
+  later(when, [this] { heal_network(); });
 }
 
 void World::set_trap(unsigned node, Fault fault) {
@@ -243,7 +243,7 @@ void World::disturb_kernel(unsigned node) {
   trace(node, "somebody empties our sets");
   look_at_kernel(node);
   const Time notice = between(200'000, 5 * kMs);
-  at(now_ + notice, [=, this, pid = m.process->id.pid] {
+  later(now_ + notice, [=, this, pid = m.process->id.pid] {
     if (process_of(node, pid) != nullptr) order(node, KernelDisturbed{"somebody was here"});
   });
 }
@@ -263,7 +263,7 @@ void World::drain_for_a_while(unsigned node) {
   const bool eligible = !machines_[node].process->state->config.eligible;
   order(node, SetEligible{eligible, "drain"});
   if (eligible) return;
-  at(now_ + between(kSecond, 4 * kSecond), [=, this] { order(node, SetEligible{true, ""}); });
+  later(now_ + between(kSecond, 4 * kSecond), [=, this] { order(node, SetEligible{true, ""}); });
 }
 
 void World::change_weight(unsigned node) {
@@ -279,7 +279,7 @@ void World::reconfigure() {
   for (unsigned i = 0; i < settings_.nodes; ++i) {
     Time when = now_ + (chance(0.5) ? between(0, 50 * kMs) : between(0, 3 * kSecond));
     if (chance(0.05)) when += 6 * kSecond;
-    at(when, [=, this, version = newest_] {
+    later(when, [=, this, version = newest_] {
       if (machines_[i].version.number < version.number) machines_[i].version = version;
       reload(i, version);
     });
@@ -311,7 +311,7 @@ void World::use_other_version(unsigned node) {
   machines_[node].wire_version = kWireVersion + 1;
   trace(node, "gets another wire version");
   kill_process(node, between(5 * kMs, 500 * kMs));
-  at(now_ + between(2 * kSecond, 10 * kSecond), [=, this] {
+  later(now_ + between(2 * kSecond, 10 * kSecond), [=, this] {
     if (machines_[node].wire_version == kWireVersion) return;
     machines_[node].wire_version = kWireVersion;
     kill_process(node, between(5 * kMs, 500 * kMs));

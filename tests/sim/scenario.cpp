@@ -18,6 +18,7 @@ void World::heal_network() {
 
 // From here on nothing goes wrong any more. Ghosts may stay: half of the time they do.
 void World::heal_everything() {
+  healing_ = true;
   std::fill(loss_until_.begin(), loss_until_.end(), 0);
   for (Node& m : machines_) {
     const unsigned i = m.index;
@@ -82,6 +83,7 @@ std::string World::disagreement() const {
     const State& state = *m.process->state;
     if (!state.view.confirmed) return name + " is in no confirmed view";
     if (state.view.frozen) return name + " is in a frozen view";
+    if (state.kernel.failed) return name + " owns nothing yet, after a refused write";
     if (state.config.config_hash != newest_.hash() || state.next) {
       return name + " does not have the newest configuration";
     }
@@ -150,7 +152,7 @@ void World::run_changes() {
 // one's have another within 1.3 times the lease.
 void World::run_crash() {
   for (unsigned i = 0; i < settings_.nodes; ++i) boot(i);
-  run_until(6 * kSecond + between(0, kSecond));
+  run_until(5 * kSecond + 3 * lease(newest_).count() + between(0, kSecond));
   if (!failed() && !unowned().empty()) fail("before the crash: " + unowned());
   if (failed()) return;
   const unsigned victim = any_node();

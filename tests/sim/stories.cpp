@@ -15,7 +15,7 @@ void World::part(const std::set<unsigned>& away, Time away_delay, Time rest_dela
   for (const auto& [component, delay] :
        {std::pair(there, away_delay), std::pair(here, rest_delay)}) {
     const auto generation = ++generation_[component];
-    at(now_ + delay, [=, this] { form(component, generation); });
+    later(now_ + delay, [=, this] { form(component, generation); });
   }
 }
 
@@ -31,16 +31,16 @@ void World::hung_majority(unsigned node) {
   for (unsigned i : hung) {
     if (chance(0.9)) stop_sarud(i, between(span * 55 / 100, span * 75 / 100));
   }
-  at(now_ + between(span * 30 / 100, span * 50 / 100), [=, this] {
+  later(now_ + between(span * 30 / 100, span * 50 / 100), [=, this] {
     for (unsigned from = 0; from < settings_.nodes; ++from) {
       for (unsigned to : hung) {
         if (!hung.contains(from)) loss_until_[from * kMostNodes + to] = now_ + span * 4 / 10;
       }
     }
   });
-  at(now_ + between(span * 58 / 100, span * 80 / 100),
-     [=, this] { part(hung, between(kMs, 50 * kMs), settings_.token + settings_.consensus); });
-  at(now_ + span + between(kSecond, 3 * kSecond), [this] { heal_network(); });
+  later(now_ + between(span * 58 / 100, span * 80 / 100),
+        [=, this] { part(hung, between(kMs, 50 * kMs), settings_.token + settings_.consensus); });
+  later(now_ + span + between(kSecond, 3 * kSecond), [this] { heal_network(); });
 }
 
 // D's corosync stops until the others have just gone on without it; then one of them changes to
@@ -58,16 +58,16 @@ void World::unheard_switch(unsigned node) {
   const bool restart = chance(0.5);
   const bool leaves = chance(0.3);
   if (restart) {
-    at(now_ + back - between(0, 150 * kMs), [=, this] {
+    later(now_ + back - between(0, 150 * kMs), [=, this] {
       for (unsigned i : side) {
         if (i != node) kill_process(i, between(kMs, 30 * kMs));
       }
     });
   }
-  at(now_ + back + kMs, [=, this] {
+  later(now_ + back + kMs, [=, this] {
     part(side, between(kMs, 100 * kMs), leaves ? between(10 * kMs, 100 * kMs) : noticed);
   });
-  at(now_ + back + between(kSecond, 3 * kSecond), [this] { heal_network(); });
+  later(now_ + back + between(kSecond, 3 * kSecond), [this] { heal_network(); });
 }
 
 // Weights, drains, stops and reforming rings within a few hundred milliseconds, with kernels that
@@ -80,7 +80,7 @@ void World::change_storm(unsigned node) {
                                        Fault::kSlowWrite,  Fault::kRefusedWrite, Fault::kKill,
                                        Fault::kTrapAction, Fault::kWeight,       Fault::kStop};
     const Fault kind = kKinds[rng_.below(std::size(kKinds))];
-    at(when, [=, this, victim = any_node()] { inject(kind, victim); });
+    later(when, [=, this, victim = any_node()] { inject(kind, victim); });
     when += between(0, 60 * kMs);
   }
 }
@@ -94,13 +94,13 @@ void World::mass_restart(unsigned node) {
   stop_corosync(node, span);
   for (unsigned i = 0; i < settings_.nodes; ++i) {
     if (i == node) continue;
-    at(now_ + between(0, 200 * kMs), [=, this] {
+    later(now_ + between(0, 200 * kMs), [=, this] {
       if (chance(0.5)) {
         kill_process(i, between(5 * kMs, 300 * kMs));
       } else {
         crash(i);
         reform(10 * kMs, 300 * kMs);
-        at(now_ + between(50 * kMs, 500 * kMs), [=, this] { boot(i); });
+        later(now_ + between(50 * kMs, 500 * kMs), [=, this] { boot(i); });
       }
     });
   }

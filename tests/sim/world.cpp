@@ -70,6 +70,12 @@ void World::at(Time when, std::function<void()> what) {
   std::push_heap(planned_.begin(), planned_.end(), std::greater<>());
 }
 
+void World::later(Time when, std::function<void()> what) {
+  at(when, [this, act = std::move(what)] {
+    if (!healing_) act();
+  });
+}
+
 void World::soon(Time when, unsigned node, RingId ring) {
   planned_.push_back({when, order_++, node, ring, nullptr});
   std::push_heap(planned_.begin(), planned_.end(), std::greater<>());

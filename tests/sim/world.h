@@ -174,7 +174,8 @@ class World {
  private:
   // world.cpp
   void at(Time when, std::function<void()> what);
-  void soon(Time when, unsigned node, RingId ring);  // deliver_next
+  void later(Time when, std::function<void()> what);  // only while things may still go wrong
+  void soon(Time when, unsigned node, RingId ring);   // deliver_next
   void run_until(Time end);
   void fail(const std::string& what);
   void trace(unsigned node, const std::string& text);
@@ -232,7 +233,7 @@ class World {
   // adapter.cpp
   void pump_soon(unsigned node, Time delay);
   void pump(unsigned node);
-  bool dispatch(unsigned node);
+  void dispatch(unsigned node);
   void carry_out(unsigned node, const Action& action);
   void rejoin(unsigned node);
   void leave(unsigned node, Time give_up);
@@ -306,6 +307,7 @@ class World {
   std::vector<Time> loss_until_;  // [from * kMostNodes + to]
   std::vector<Ghost> ghosts_;
   Version newest_;
+  bool healing_ = false;
   std::string failure_;
 };
 

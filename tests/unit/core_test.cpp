@@ -400,6 +400,18 @@ TEST(Quorum, LastsThroughARingChangeOnlyAmongNodesThatWereKnown) {
   }
 }
 
+// Whoever it is may own blocks, and beats that we could have heard.
+TEST(Quorum, CountsAnewAfterEveryMessageThatIsNotUnderstood) {
+  Cluster c(3);
+  c.start();
+  const auto since = c.state(1).quorate_since;
+  ASSERT_TRUE(since && *since < c.now);
+  c.feed(1, NotUnderstood{c.process(1)});  // our own say nothing new
+  EXPECT_EQ(c.state(1).quorate_since, since);
+  c.feed(1, NotUnderstood{c.process(2)});
+  EXPECT_EQ(c.state(1).quorate_since, c.now);
+}
+
 TEST(Quorum, CountsAnewWhenTheVotesChange) {
   Cluster c(3);
   c.start();
