@@ -14,7 +14,7 @@
 #include <cstring>
 
 #include "nft/codec.h"
-#include "nft/compare.h"
+#include "nft/plan.h"
 #include "nft/rtnl.h"
 #include "nft/watch.h"
 #include "tests/fuzz/input.h"
