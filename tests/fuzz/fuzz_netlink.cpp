@@ -51,6 +51,21 @@ void number_messages(std::uint8_t* bytes, std::size_t size) {
   }
 }
 
+// While there is no input yet: no interface of that name.
+ssize_t say_no_device(void* buffer) {
+  struct {
+    nlmsghdr head;
+    nlmsgerr error;
+  } answer{};
+  answer.head.nlmsg_len = sizeof answer;
+  answer.head.nlmsg_type = NLMSG_ERROR;
+  answer.head.nlmsg_seq = request;
+  answer.error.error = -ENODEV;
+  std::memcpy(buffer, &answer, sizeof answer);
+  request = 0;
+  return sizeof answer;
+}
+
 void read_tables(NetlinkSocket& socket, unsigned what) {
   const auto table = read_table_state(socket, NFPROTO_INET, "saru_1");
   if (what % 2 == 0) {
@@ -99,6 +114,7 @@ extern "C" ssize_t __wrap_send(int, const void* bytes, std::size_t size, int) {
 
 extern "C" ssize_t __wrap_recv(int, void* buffer, std::size_t size, int) {
   unpoison();
+  if (kernel == nullptr && request != 0) return say_no_device(buffer);
   if (kernel == nullptr || kernel->empty()) {
     errno = EAGAIN;
     return -1;
