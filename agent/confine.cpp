@@ -55,8 +55,8 @@ bool drop_rights(const Identity& identity) {
   if (keep_ipc_lock && capng_update(CAPNG_ADD, kept, CAP_IPC_LOCK) != 0) return false;
   errno = 0;
   if (!identity.own) return capng_apply(CAPNG_SELECT_ALL) == 0;
-  const auto how = static_cast<capng_flags_t>(CAPNG_DROP_SUPP_GRP | CAPNG_CLEAR_BOUNDING |
-                                              CAPNG_CLEAR_AMBIENT);
+  const auto how =
+      static_cast<capng_flags_t>(CAPNG_DROP_SUPP_GRP | CAPNG_CLEAR_BOUNDING | CAPNG_CLEAR_AMBIENT);
   return capng_change_id(static_cast<int>(identity.uid), static_cast<int>(identity.gid), how) == 0;
 }
 

@@ -25,9 +25,10 @@ struct Identity {
 [[nodiscard]] Identity find_identity(const char* user = kUser);
 
 // In this order: the directory of the run files becomes the user's; no limit on locked memory; no
-// supplementary groups, the user's uid, of the capabilities CAP_NET_ADMIN and CAP_NET_RAW alone (and
-// CAP_IPC_LOCK, where the limit stays), in the bounding set too; no_new_privs; the seccomp filter. Call it with one thread. Returns what the
-// machine lacks, one sentence each; fails when what should have been given up was not.
+// supplementary groups, the user's uid, of the capabilities CAP_NET_ADMIN and CAP_NET_RAW alone
+// (and CAP_IPC_LOCK, where the limit stays), none of the rest in the bounding set; no_new_privs;
+// the seccomp filter. Call it with one thread. Returns what the machine lacks, one sentence each;
+// fails when what should have been given up was not.
 [[nodiscard]] tl::expected<std::vector<std::string>, Failure> confine(const Identity& identity,
                                                                       const std::string& directory);
 

@@ -34,7 +34,7 @@ struct RunFiles {
 
 // Who holds a lock, as written into it.
 struct LockHolder {
-  pid_t pid = 0;  // otherwise above 1
+  pid_t pid = 0;      // otherwise above 1
   std::string label;  // the name of the cluster resource, or empty
 };
 

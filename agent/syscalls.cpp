@@ -39,14 +39,14 @@ constexpr const char* kAllowed[] = {
     "setsockopt", "shutdown",
     // waiting
     "epoll_create", "epoll_create1", "epoll_ctl", "epoll_pwait", "epoll_pwait2", "epoll_wait",
-    "eventfd2", "pipe", "pipe2", "poll", "ppoll", "ppoll_time64", "pselect6", "select", "_newselect",
-    "timerfd_create", "timerfd_gettime", "timerfd_settime", "timerfd_settime64",
+    "eventfd2", "pipe", "pipe2", "poll", "ppoll", "ppoll_time64", "pselect6", "select",
+    "_newselect", "timerfd_create", "timerfd_gettime", "timerfd_settime", "timerfd_settime64",
     // clocks
-    "clock_getres", "clock_gettime", "clock_gettime64", "clock_nanosleep",
-    "clock_nanosleep_time64", "gettimeofday", "nanosleep", "time", "times",
+    "clock_getres", "clock_gettime", "clock_gettime64", "clock_nanosleep", "clock_nanosleep_time64",
+    "gettimeofday", "nanosleep", "time", "times",
     // threads (clone: below)
-    "exit", "exit_group", "futex", "futex_time64", "get_robust_list", "gettid",
-    "restart_syscall", "rseq", "sched_getaffinity", "sched_getparam", "sched_get_priority_max",
+    "exit", "exit_group", "futex", "futex_time64", "get_robust_list", "gettid", "restart_syscall",
+    "rseq", "sched_getaffinity", "sched_getparam", "sched_get_priority_max",
     "sched_get_priority_min", "sched_getscheduler", "sched_yield", "set_robust_list",
     "set_tid_address",
     // signals (to others: below)
@@ -54,8 +54,8 @@ constexpr const char* kAllowed[] = {
     "sigaltstack", "sigreturn",
     // who and where am I
     "getegid", "getegid32", "geteuid", "geteuid32", "getgid", "getgid32", "getpgrp", "getpid",
-    "getppid", "getresgid", "getresuid", "getrlimit", "getrusage", "getuid", "getuid32", "prlimit64",
-    "sysinfo", "uname", "getrandom", "ioctl"};
+    "getppid", "getresgid", "getresuid", "getrlimit", "getrusage", "getuid", "getuid32",
+    "prlimit64", "sysinfo", "uname", "getrandom", "ioctl"};
 
 // Calls of which only a part is allowed. `at`: the argument that decides.
 struct Part {

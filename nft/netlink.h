@@ -98,8 +98,8 @@ class NetlinkSocket {
   int fd() const { return mnl_socket_get_fd(socket_.get()); }
   Result<void> join_group(unsigned group);
 
-  // recv(2) without waiting. Behind what has come are zeros, so that a text that lacks its end, read
-  // by whichever library, ends there.
+  // recv(2) without waiting. Behind what has come are zeros, so that a text that lacks its end,
+  // read by whichever library, ends there.
   ssize_t receive(std::vector<char>& buffer) const;
 
   // Sends the batch and reads all acknowledgements. The first refusal, or nothing. ENOBUFS: answers

@@ -97,9 +97,8 @@ class Sarud {
 
   // As long as nothing has come, the loop goes round.
   void listen_again() {
-    qb_loop_job_add(loop_, QB_LOOP_LOW, this, [](void* self) {
-      static_cast<Sarud*>(self)->listen();
-    });
+    qb_loop_job_add(loop_, QB_LOOP_LOW, this,
+                    [](void* self) { static_cast<Sarud*>(self)->listen(); });
   }
   void listen() {
     char part[4096];

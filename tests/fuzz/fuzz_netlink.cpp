@@ -14,7 +14,7 @@
 #include <cstring>
 
 #include "nft/codec.h"
-#include "nft/compare.h"
+#include "nft/plan.h"
 #include "nft/rtnl.h"
 #include "nft/watch.h"
 #include "tests/fuzz/input.h"
@@ -49,6 +49,21 @@ void number_messages(std::uint8_t* bytes, std::size_t size) {
     std::memcpy(bytes + at, &head, sizeof head);
     at += NLMSG_ALIGN(head.nlmsg_len);
   }
+}
+
+// While there is no input yet: no interface of that name.
+ssize_t say_no_device(void* buffer) {
+  struct {
+    nlmsghdr head;
+    nlmsgerr error;
+  } answer{};
+  answer.head.nlmsg_len = sizeof answer;
+  answer.head.nlmsg_type = NLMSG_ERROR;
+  answer.head.nlmsg_seq = request;
+  answer.error.error = -ENODEV;
+  std::memcpy(buffer, &answer, sizeof answer);
+  request = 0;
+  return sizeof answer;
 }
 
 void read_tables(NetlinkSocket& socket, unsigned what) {
@@ -99,6 +114,7 @@ extern "C" ssize_t __wrap_send(int, const void* bytes, std::size_t size, int) {
 
 extern "C" ssize_t __wrap_recv(int, void* buffer, std::size_t size, int) {
   unpoison();
+  if (kernel == nullptr && request != 0) return say_no_device(buffer);
   if (kernel == nullptr || kernel->empty()) {
     errno = EAGAIN;
     return -1;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Options of sarud, from its command line, from a file (--config) and from a running sarud's reload:
-// whatever they say, they are refused with one sentence, or good ones.
+// Options of sarud, from its command line, from a file (--config) and from a running sarud's
+// reload: whatever they say, they are refused with one sentence, or good ones.
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "agent/client_block.h"
-#include "agent/options.h"
 #include "agent/membership.h"
+#include "agent/options.h"
 #include "agent/reload.h"
 #include "tests/fuzz/input.h"
 

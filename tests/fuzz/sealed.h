@@ -43,8 +43,8 @@ inline std::vector<std::byte> sealed(std::vector<std::byte> bytes) {
   put_number(bytes, 4, kWireVersion, 1);
   put_number(bytes, 6, kClusterId, 2);
   put_number(bytes, 8, bytes.size() + 4, 4);
-  const auto crc = crc32(0, reinterpret_cast<const Bytef*>(bytes.data()),
-                         static_cast<unsigned>(bytes.size()));
+  const auto crc =
+      crc32(0, reinterpret_cast<const Bytef*>(bytes.data()), static_cast<unsigned>(bytes.size()));
   bytes.resize(bytes.size() + 4);
   put_number(bytes, bytes.size() - 4, crc, 4);
   return bytes;

@@ -85,7 +85,7 @@ TEST_F(Confine, TwoCapabilitiesAreLeftAndNoMoreCanBeHad) {
                        const std::string two = kept();
                        const std::string none(16, '0');
                        return is.at("CapEff") == two && is.at("CapPrm") == two &&
-                              is.at("CapBnd") == two && is.at("CapInh") == none &&
+                              is.at("CapBnd") == none && is.at("CapInh") == none &&
                               is.at("CapAmb") == none && is.at("NoNewPrivs") == "1" &&
                               is.at("Seccomp") == "2" && getuid() == kSomebody &&
                               geteuid() == kSomebody && getgid() == 0;
@@ -98,8 +98,7 @@ TEST_F(Confine, WithoutItsUserItIsARootWithoutCapabilities) {
                      [] {
                        const Status is = own_status();
                        return is.at("CapEff") == kept() && is.at("Seccomp") == "2" &&
-                              getuid() == 0 &&
-                              refused(open("/proc/1/mem", O_RDONLY), EACCES);
+                              getuid() == 0 && refused(open("/proc/1/mem", O_RDONLY), EACCES);
                      }),
             0);
 }
@@ -115,8 +114,8 @@ TEST_F(Confine, WhatAnAttackerWantsIsRefused) {
                               refused(ptrace(PTRACE_TRACEME, 0, 0, 0), EPERM) &&
                               refused(socket(AF_INET, SOCK_STREAM, 0), EPERM) &&
                               refused(socket(AF_INET6, SOCK_DGRAM, 0), EPERM) &&
-                              refused(unshare(CLONE_NEWNET), EPERM) &&
-                              refused(setuid(0), EPERM) && refused(kill(getppid(), 9), EPERM) &&
+                              refused(unshare(CLONE_NEWNET), EPERM) && refused(setuid(0), EPERM) &&
+                              refused(kill(getppid(), 9), EPERM) &&
                               refused(mkdir("/tmp/confine_test.dir", 0700), EPERM) &&
                               mmap(nullptr, 4096, PROT_READ | PROT_WRITE | PROT_EXEC,
                                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED &&
@@ -126,22 +125,21 @@ TEST_F(Confine, WhatAnAttackerWantsIsRefused) {
 }
 
 TEST_F(Confine, WhatSarudDoesStillWorks) {
-  EXPECT_EQ(
-      confined(somebody_,
-               [this] {
-                 bool ran = false;
-                 std::thread([&ran] { ran = own_status().at("Seccomp") == "2"; }).join();
-                 const std::string one = directory_ + "/one";
-                 const std::string two = directory_ + "/two";
-                 const int file = open(one.c_str(), O_WRONLY | O_CREAT | O_EXCL, 0600);
-                 return ran && file >= 0 && write(file, "x", 1) == 1 && fsync(file) == 0 &&
-                        rename(one.c_str(), two.c_str()) == 0 && unlink(two.c_str()) == 0 &&
-                        socket(AF_NETLINK, SOCK_RAW, NETLINK_NETFILTER) >= 0 &&
-                        socket(AF_PACKET, SOCK_RAW, 0) >= 0 &&
-                        socket(AF_UNIX, SOCK_STREAM, 0) >= 0 &&
-                        timerfd_create(CLOCK_REALTIME, TFD_CLOEXEC) >= 0;
-               }),
-      0);
+  EXPECT_EQ(confined(somebody_,
+                     [this] {
+                       bool ran = false;
+                       std::thread([&ran] { ran = own_status().at("Seccomp") == "2"; }).join();
+                       const std::string one = directory_ + "/one";
+                       const std::string two = directory_ + "/two";
+                       const int file = open(one.c_str(), O_WRONLY | O_CREAT | O_EXCL, 0600);
+                       return ran && file >= 0 && write(file, "x", 1) == 1 && fsync(file) == 0 &&
+                              rename(one.c_str(), two.c_str()) == 0 && unlink(two.c_str()) == 0 &&
+                              socket(AF_NETLINK, SOCK_RAW, NETLINK_NETFILTER) >= 0 &&
+                              socket(AF_PACKET, SOCK_RAW, 0) >= 0 &&
+                              socket(AF_UNIX, SOCK_STREAM, 0) >= 0 &&
+                              timerfd_create(CLOCK_REALTIME, TFD_CLOEXEC) >= 0;
+                     }),
+            0);
 }
 
 TEST_F(Confine, LockedMemoryMayGrowBeyondTheLimitOfAUser) {
@@ -149,8 +147,7 @@ TEST_F(Confine, LockedMemoryMayGrowBeyondTheLimitOfAUser) {
   EXPECT_EQ(confined(somebody_,
                      [] {
                        return mmap(nullptr, kMuch, PROT_READ | PROT_WRITE,
-                                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_LOCKED, -1,
-                                   0) != MAP_FAILED;
+                                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_LOCKED, -1, 0) != MAP_FAILED;
                      }),
             0);
 }
