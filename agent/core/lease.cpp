@@ -134,10 +134,26 @@ void Machine::exclude_silent() {
   next_round(std::move(excluded), "silent:" + names);
 }
 
+bool Machine::holds_nothing() const { return s.holding.empty() && s.kernel.held.empty(); }
+
+// A member whose quorum has lasted a whole lease was in every quorate ring of that time: whoever
+// may take what we hold is one of its companions, and where we are none of them its Hello closes
+// us.
+bool Machine::vouched_for() const {
+  if (!s.view.confirmed) return false;
+  return std::any_of(s.view.peers.begin(), s.view.peers.end(), [this](const auto& entry) {
+    const auto& [process, peer] = entry;
+    const bool counts = process != s.me.process && !s.view.waived.contains(process);
+    return counts && peer.hello && peer.hello->since_remaining == Nanos(0);
+  });
+}
+
 // Accept until t_send(n) + lease, n the newest beat that every other member of this view has
 // reported in this view: each of them then waits at least as long before it takes what is ours.
 void Machine::renew() {
   if (!has_quorum(s) && planted() != Plant::kRenewWithoutQuorum) return;
+  if (s.unproven && !holds_nothing() && !vouched_for()) return;
+  s.unproven = false;
   std::uint64_t n = s.self_delivered;
   bool alone = true;
   if (planted() != Plant::kRenewByOwnDelivery) {

@@ -78,6 +78,8 @@ struct Machine {
   bool is_pacemaker(ProcessId process) const;
   bool count_silence(ProcessId sender, const Beat& beat);
   void exclude_silent();
+  bool holds_nothing() const;
+  bool vouched_for() const;
   void renew();
   void check_lapse();
   void close_now();

@@ -143,6 +143,10 @@ void Machine::on(const QuorumChanged& event) {
   } else if (!s.continuous) {
     s.quorate_since = now.raw;
   }
+  if (event.quorate && came_along < s.config.quorum_votes && !holds_nothing() &&
+      planted() != Plant::kKeepUnproven) {
+    s.unproven = true;
+  }
   s.quorum = event;
   if (!event.quorate && planted() != Plant::kRenewWithoutQuorum) {
     if (!s.holding.empty()) {

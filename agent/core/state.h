@@ -165,6 +165,9 @@ struct State {
   // Since when quorum has lasted: through ring changes that enough votes came along with.
   std::optional<Nanos> quorate_since;
   bool continuous = false;  // it did through the last ring change
+  // We hold blocks over a change of the ring by which no quorum came along with us: another quorate
+  // ring may stand beside this one, unnoticed. No lease grows until somebody vouches for the ring.
+  bool unproven = false;
 
   View view;
   std::optional<RoundReason> need_round;

@@ -3,13 +3,15 @@
 //          [--kept FILE]   also the seeds of a list: each line SCENARIO SEED [NODES], # comments
 //          [--minutes M]   stop after so long, whatever seeds are left
 //          [--wide]        clocks 5 % off, which is beyond what the core is told
-// saru-sim --plants [A-B]  every bug of agent/core/plant.h must be found within these seeds
+// saru-sim --plants [A-B] [--kept FILE]
+//          every bug of agent/core/plant.h must be found within these seeds
 #include <chrono>
 #include <cstdlib>
 #include <fstream>
 #include <iostream>
 #include <sstream>
 #include <string>
+#include <vector>
 
 #include "tests/sim/plants.h"
 #include "tests/sim/world.h"
@@ -108,26 +110,39 @@ void tell_counts(const Counts& total, const std::string& scenario, double second
   }
 }
 
-unsigned run_kept(const Options& options, Counts& total) {
+struct KeptSeed {
+  Options options;
+  std::uint64_t seed = 0;
+};
+
+std::vector<KeptSeed> read_kept(const Options& options) {
+  std::vector<KeptSeed> kept;
+  if (options.kept.empty()) return kept;
   std::ifstream file(options.kept);
-  if (!file) {
-    std::cerr << "saru-sim: cannot read " << options.kept << "\n";
-    return 1;
-  }
-  unsigned failures = 0, count = 0;
   for (std::string line; std::getline(file, line);) {
     std::istringstream words(line.substr(0, line.find('#')));
-    Options one = options;
-    std::uint64_t seed = 0;
-    if (!(words >> one.scenario >> seed)) continue;
-    words >> one.nodes;
-    const std::string failure = run(one, seed, total);
-    ++count;
+    KeptSeed one{options, 0};
+    if (!(words >> one.options.scenario >> one.seed)) continue;
+    words >> one.options.nodes;
+    kept.push_back(one);
+  }
+  if (kept.empty()) {
+    std::cerr << "saru-sim: there are no seeds to be read in " << options.kept << "\n";
+    std::exit(2);
+  }
+  return kept;
+}
+
+unsigned run_kept(const Options& options, Counts& total) {
+  unsigned failures = 0;
+  const auto kept = read_kept(options);
+  for (const KeptSeed& one : kept) {
+    const std::string failure = run(one.options, one.seed, total);
     if (failure.empty()) continue;
     ++failures;
-    tell_failure(one, seed, failure);
+    tell_failure(one.options, one.seed, failure);
   }
-  std::cout << count << " kept seeds, " << failures << " violations\n";
+  std::cout << kept.size() << " kept seeds, " << failures << " violations\n";
   return failures;
 }
 
@@ -156,15 +171,26 @@ bool is_seldom_found(Plant plant) {
 
 int run_plants(Options options) {
   unsigned found = 0, demanded = 0;
+  const auto kept = read_kept(options);
   for (const auto& [name, which, what] : saru::sim::plants()) {
     saru::sim::plant(which);
     const bool seldom = is_seldom_found(which);
     demanded += seldom ? 0 : 1;
     Counts total;
-    std::uint64_t seed = options.first;
-    std::string failure = run(options, seed, total);
-    while (failure.empty() && seed < options.last) failure = run(options, ++seed, total);
-    const auto seeds = seed - options.first + 1;
+    std::uint64_t seed = 0, seeds = 0;
+    std::string failure;
+    const auto try_one = [&](const Options& how, std::uint64_t number) {
+      seed = number;
+      ++seeds;
+      failure = run(how, seed, total);
+    };
+    for (auto next = options.first; failure.empty() && next <= options.last; ++next) {
+      try_one(options, next);
+    }
+    // Then those that once showed a bug of this kind, which took many more to find.
+    for (const KeptSeed& one : kept) {
+      if (failure.empty()) try_one(one.options, one.seed);
+    }
     if (failure.empty()) {
       std::cout << (seldom ? "not found in " : "MISSED in ") << seeds << " seeds: SARU_PLANT_"
                 << name << " (" << what << ")\n";
