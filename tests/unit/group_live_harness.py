@@ -195,7 +195,7 @@ class Probe:
 
     def place(self):
         """The last it was told of its ring and of its group: two lines, None before there is one."""
-        last = [self.find(pattern) for pattern in (r"^quorum .*", r"^group \[.*?\]")]
+        last = [self.find(line) for line in (r"^quorum .*", r"^group \[.*?\]")]
         return [match and match.group(0) for match in last]
 
     def pid(self):

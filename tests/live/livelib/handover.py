@@ -28,7 +28,7 @@ def excuse_of(request, changes, broken):
 
 
 def broken_by_a_move(request, changes):
-    """The new owner does not know the connection and resets it; it never leaves a client waiting."""
+    """The new owner does not know the connection and resets it: no client is left waiting."""
     return not request["result"].startswith("timeout") and any(
         verb == "del" and block == request["block"]
         and request["start_ns"] <= when <= request["end_ns"] for when, verb, block, *_ in changes)
