@@ -200,6 +200,25 @@ TEST(Lease, GrowsOnlyWithQuorum) {
   EXPECT_EQ(c.state(1).granted->raw, before);
 }
 
+// n1 comes to a ring with n2, where no sarud runs; n3 stays behind.
+Nanos growth_on_a_ring_with(std::vector<NodeId> joined) {
+  Cluster c(3);
+  c.start();
+  const Nanos before = c.state(1).granted->raw;
+  c.deaf = c.stopped = {2, 3};
+  c.feed(1, GroupChanged{{c.process(1)}, {c.process(2), c.process(3)}, {}});
+  c.feed(1, RingChanged{{NodeId{1}, 8}, {NodeId{1}, NodeId{2}}});
+  c.feed(1, QuorumChanged{{NodeId{1}, 8}, true, {NodeId{1}, NodeId{2}}, std::move(joined)});
+  c.run(kLease / 2);
+  EXPECT_GT(c.owned(1), 0U);
+  return c.state(1).granted->raw - before;
+}
+
+TEST(Lease, DoesNotGrowOnARingThatNoQuorumCameAlongToUnlessSomebodyVouches) {
+  EXPECT_GT(growth_on_a_ring_with({}), kLease / 4);
+  EXPECT_EQ(growth_on_a_ring_with({NodeId{2}}), Nanos(0));
+}
+
 TEST(Exclusion, SilentMemberIsExcludedAndItsBlocksWaitForItsLease) {
   Cluster c(3);
   c.start();
