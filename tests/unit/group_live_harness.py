@@ -194,9 +194,9 @@ class Probe:
         return self.find(r"joined (\d+/\d+) nonce").group(1)
 
     def place(self):
-        """The last it was told of its ring and of its group: two lines, None before there is one."""
-        last = [self.find(line) for line in (r"^quorum .*", r"^group \[.*?\]")]
-        return [match and match.group(0) for match in last]
+        """The last it was told of its ring and its group: two lines, None before there is one."""
+        found = self.find(r"^quorum .*"), self.find(r"^group \[.*?\]")
+        return [match and match.group(0) for match in found]
 
     def pid(self):
         """In the node's pid namespace."""
