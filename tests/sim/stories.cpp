@@ -12,11 +12,12 @@ void World::part(const std::set<unsigned>& away, Time away_delay, Time rest_dela
   const unsigned there = next_component_++, here = next_component_++;
   for (Node& m : machines_) m.component = away.contains(m.index) ? there : here;
   stop_broken_rings();
-  for (const auto& [component, delay] :
-       {std::pair(there, away_delay), std::pair(here, rest_delay)}) {
+  const auto form_later = [this](unsigned component, Time delay) {
     const auto generation = ++generation_[component];
     later(now_ + delay, [=, this] { form(component, generation); });
-  }
+  };
+  form_later(there, away_delay);
+  form_later(here, rest_delay);
 }
 
 // The sarud of a majority hang just long enough to be excluded. What says so never reaches them:
