@@ -44,6 +44,9 @@ class Abort(Plant):
 
     def inject(self, field):
         field.kill(self.node, "sarud", signal.SIGABRT)
+        # The kernel is open until its lease ends, so nothing is wrong yet; Pacemaker then hides it.
+        field.cluster.wait(lambda: field.cluster.sarud_status(self.node), 60,
+                           f"Pacemaker to start sarud on {self.node} again")
 
 
 class Leak(Plant):
