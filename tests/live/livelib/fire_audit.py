@@ -170,12 +170,12 @@ class Audit:
             found += [f"{node}: {line}" for line in lines if FATAL.search(line)]
             self.errors += [f"{node}: {line}" for line in lines if is_error(line)]
             ends = self.ends[node].unexplained(lines)
-            # A sarud that we have ended may only show when the next one is ready.
             killed = self.field.killed.get(node, 0)
             if ends > killed:
                 found.append(f"{ends} saruds of {node} ended without having been told to, "
                              f"{killed} were killed")
-            self.field.killed[node] = max(0, killed - ends)
+            # The next one is ready by now: an excuse that was not needed excuses no later end.
+            self.field.killed[node] = 0
         for node, reader in self.logs:
             found += [f"{node}: {line}" for line in reader.fresh() if FATAL.search(line)]
         return found
