@@ -170,7 +170,7 @@ bool is_seldom_found(Plant plant) {
          plant == Plant::kIgnoreTheUnreadable;
 }
 
-int run_plants(Options options) {
+int run_plants(const Options& options) {
   unsigned found = 0, demanded = 0;
   const auto kept = read_kept(options);
   for (const auto& [name, which, what] : saru::sim::plants()) {
