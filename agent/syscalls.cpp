@@ -57,7 +57,7 @@ constexpr const char* kAllowed[] = {
     "getppid", "getresgid", "getresuid", "getrlimit", "getrusage", "getuid", "getuid32",
     "prlimit64", "sysinfo", "uname", "getrandom", "ioctl"};
 
-// Calls of which only a part is allowed. `at`: the argument that decides.
+// Calls of which only a part is allowed.
 struct Part {
   const char* name;
   scmp_arg_cmp condition;

@@ -63,13 +63,10 @@ void World::inject(Fault fault, unsigned node) {
       reform(full * 8 / 10, full);
       later(now_ + between(500 * kMs, 5 * kSecond), [=, this] { boot(node); });
       break;
-    case Fault::kReform: {  // a membership change without a token loss
+    case Fault::kReform:  // a membership change without a token loss
       trace(node, "the ring reforms for nothing");
-      const unsigned component = machines_[node].component;
-      const auto generation = ++generation_[component];
-      later(now_ + between(10 * kMs, 100 * kMs), [=, this] { form(component, generation); });
+      form_later(machines_[node].component, between(10 * kMs, 100 * kMs));
       break;
-    }
     case Fault::kHungMajority:
       hung_majority(node);
       break;

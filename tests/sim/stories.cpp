@@ -12,10 +12,6 @@ void World::part(const std::set<unsigned>& away, Time away_delay, Time rest_dela
   const unsigned there = next_component_++, here = next_component_++;
   for (Node& m : machines_) m.component = away.contains(m.index) ? there : here;
   stop_broken_rings();
-  const auto form_later = [this](unsigned component, Time delay) {
-    const auto generation = ++generation_[component];
-    later(now_ + delay, [=, this] { form(component, generation); });
-  };
   form_later(there, away_delay);
   form_later(here, rest_delay);
 }

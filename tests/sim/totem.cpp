@@ -90,6 +90,12 @@ void World::deliver_cut(Ring& ring, const std::vector<unsigned>& part, bool runn
   }
 }
 
+// Whatever was to form there before does not.
+void World::form_later(unsigned component, Time delay) {
+  const auto generation = ++generation_[component];
+  later(now_ + delay, [=, this] { form(component, generation); });
+}
+
 void World::reform(Time delay_low, Time delay_high) {
   stop_broken_rings();
   std::set<unsigned> components;

@@ -199,6 +199,7 @@ class World {
   void split_ring(Ring& ring, const std::vector<unsigned>& here);
   void deliver_cut(Ring& ring, const std::vector<unsigned>& part, bool running);
   void form(unsigned component, std::uint64_t generation);
+  void form_later(unsigned component, Time delay);
   void originate(unsigned node, Item item);
   void deliver_next(RingId ring, unsigned node);
   void deliver_rest_soon(const Ring& ring);

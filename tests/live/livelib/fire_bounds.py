@@ -14,7 +14,6 @@ LINK_S = 0.5
 # Pacemaker where it has to start instances again: election after dc-deadtime (2 s), join, probe,
 # start, and sarud's own wait for the lease of its predecessor.
 PACEMAKER_S = 15.0
-MONITOR_S = 10.0
 
 
 class Bounds:
