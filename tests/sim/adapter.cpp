@@ -239,7 +239,7 @@ void World::go_on_writing(unsigned node) {
 }
 
 nft::Contents World::contents_for(const Node& m, const Writing& writing) const {
-  const nft::Contents closed{BlockSet(writing.version.blocks()), std::nullopt};
+  nft::Contents closed{BlockSet(writing.version.blocks()), std::nullopt};
   if (!writing.write.deadline || writing.left < std::chrono::milliseconds(1)) return closed;
   const bool relative = planted() == Plant::kRelativeDeadline;
   const Nanos from = relative ? kernel_time(m).realtime : writing.realtime;
@@ -289,7 +289,7 @@ void World::answer_write(unsigned node, bool ok, const std::string& error) {
   BlockSet held = m.kernel.owned();
   if (planted() == Plant::kAckUnread) held = write.owned;
   p.known = held;
-  p.own.push_back(KernelDone{write.seq, true, std::move(held), ""});
+  p.own.push_back(KernelDone{write.seq, true, held, ""});
 }
 
 }  // namespace saru::sim

@@ -11,6 +11,7 @@ namespace {
 
 std::vector<NodeId> node_ids(const std::vector<unsigned>& members) {
   std::vector<NodeId> nodes;
+  nodes.reserve(members.size());
   for (unsigned i : members) nodes.push_back(NodeId{i + 1});
   return nodes;
 }

@@ -235,8 +235,8 @@ void World::set_trap(unsigned node, Fault fault) {
 // alone where the kernel can do that, and elsewhere their twins are.)
 void World::disturb_kernel(unsigned node) {
   Node& m = machines_[node];
-  static const Transaction kWays[] = {{FlushSet{"owned"}}, {FlushSet{"lease"}}, {DeleteTable{}}};
-  if (!m.kernel.commit(kWays[rng_.below(3)], kernel_time(m))) return;
+  static const Transaction ways[] = {{FlushSet{"owned"}}, {FlushSet{"lease"}}, {DeleteTable{}}};
+  if (!m.kernel.commit(ways[rng_.below(3)], kernel_time(m))) return;
   trace(node, "somebody empties our sets");
   look_at_kernel(node);
   const Time notice = between(200'000, 5 * kMs);

@@ -55,7 +55,7 @@ Version version_of(std::uint64_t hash) {
 
 World::World(Settings settings) : settings_(settings), rng_(settings.seed) {
   machines_.resize(settings_.nodes);
-  loss_until_.resize(kMostNodes * kMostNodes);
+  loss_until_.resize(std::size_t{kMostNodes} * kMostNodes);
   set_drift(settings_.drift);
   for (unsigned i = 0; i < settings_.nodes; ++i) {
     machines_[i].index = i;
