@@ -122,8 +122,9 @@ json Driver::write(std::istream& words, bool anew) {
   words >> blocks >> lease_ms;
   std::optional<Instant> deadline;
   const Clocks clocks = Clocks::system();
-  const Nanos begin = clocks.realtime();
   if (lease_ms >= 0) deadline = clocks.now() + std::chrono::milliseconds(lease_ms);
+  // Read after it: a pause in between would make the deadline later than what is told of it.
+  const Nanos begin = clocks.realtime();
   const BlockSet owned = parse_blocks(blocks, config.blocks);
   json answer = answer_of(anew ? table->rebuild(owned, deadline) : table->apply(owned, deadline));
   answer["deadline_ns"] = (begin + std::chrono::milliseconds(std::max(0L, lease_ms))).count();
