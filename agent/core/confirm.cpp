@@ -137,6 +137,8 @@ Nanos Machine::wait_for_departed() const {
       if (!speaks_for_itself) wait = std::max(wait, gone.remaining);
     }
   }
+  if (s.config.partner) since = Nanos(0);  // nobody is unknown
+  if (partner_may_hold(s)) wait = std::max(wait, s.config.lease);
   if (planted() == Plant::kNoWait) wait = Nanos(0);
   if (planted() == Plant::kNoContinuity) since = Nanos(0);
   return std::max(wait, since);
@@ -225,7 +227,8 @@ void Machine::log_view() const {
       std::to_string(view.to_acquire.size()) + ", free " + std::to_string(view.to_free.size());
   if (!view.to_free.empty()) {
     const auto wait = std::chrono::duration_cast<std::chrono::milliseconds>(view.free_at - now.raw);
-    text += " in " + std::to_string(wait.count()) + " ms";
+    text += partner_may_hold(s) ? " once the other node is known to be closed"
+                                : " in " + std::to_string(wait.count()) + " ms";
   }
   if (!has_quorum(s)) text += "; no quorum";
   out.push_back(Log{LogLevel::kNotice, std::move(text)});

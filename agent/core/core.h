@@ -104,6 +104,18 @@ struct Reconfigure {
   // Every packet belongs to the same block before and after: nobody need release anything.
   bool keeps_blocks = false;
 };
+// Pacemaker's fencer says that it has switched this node off, or off and on.
+struct Fenced {
+  NodeId node;
+  Nanos began_after{0};  // own CLOCK_MONOTONIC_RAW: no fencing of it was under way then
+  // No other node has shared a ring with this one since its corosync began, nor until after that
+  // fencing.
+  bool alone = false;
+};
+// The administrator says that this node is down, and answers for it.
+struct ConfirmedDead {
+  NodeId node;
+};
 // saructl check: multicast an Audit with this token.
 struct AuditRequested {
   std::uint64_t token = 0;
@@ -112,7 +124,7 @@ struct AuditRequested {
 using EventBody =
     std::variant<GroupChanged, RingChanged, QuorumChanged, Received, NotUnderstood, KernelDone,
                  KernelDisturbed, Joined, Tick, SetEligible, SetWeight, VotesChanged, Reconfigure,
-                 StopRequested, Disconnected, AuditRequested>;
+                 StopRequested, Disconnected, Fenced, ConfirmedDead, AuditRequested>;
 struct Event {
   Instant now;
   EventBody body;

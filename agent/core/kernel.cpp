@@ -37,13 +37,18 @@ bool Machine::doubtful_are_outvoted() const {
   const bool doubtful = std::any_of(s.group.begin(), s.group.end(), [&](ProcessId process) {
     return view.excluded.contains(process) || view.waived.contains(process);
   });
-  if (!doubtful || planted() == Plant::kCountTheDoubtful) return true;
+  if (!doubtful || s.config.partner || planted() == Plant::kCountTheDoubtful) return true;
   unsigned votes = 0;
   for (const ProcessId& process : effective_members(s)) {
     const auto found = s.config.votes.find(process.node);
     votes += found == s.config.votes.end() ? 1 : found->second;
   }
   return votes >= s.config.quorum_votes;
+}
+
+bool Machine::free_ones_are_free() const {
+  if (s.partner.closed) return true;  // nobody else can hold any
+  return now.raw >= s.view.free_at && !partner_may_hold(s);
 }
 
 void Machine::acquire_what_is_ready() {
@@ -54,7 +59,7 @@ void Machine::acquire_what_is_ready() {
     if (peer.awaited.blocks() == s.config.blocks) ready -= peer.awaited;
   }
   view.to_acquire -= ready;
-  if (now.raw >= view.free_at && doubtful_are_outvoted()) {
+  if (free_ones_are_free() && doubtful_are_outvoted()) {
     ready |= view.to_free;
     view.to_free.clear();
   }
@@ -189,6 +194,7 @@ void Machine::settle() {
     s.need_round = RoundReason::kChange;
   }
   if (s.phase == Phase::kIn) {
+    look_for_partner();
     release_what_must_go();
     acquire_what_is_ready();
   }

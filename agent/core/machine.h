@@ -70,6 +70,16 @@ struct Machine {
   void plan_acquire(const BlockSet& claimed);
   void log_view() const;
 
+  // partner.cpp: where two nodes can both be quorate alone, whether the other one is closed
+  bool is_partner(const ProcessId& process) const;
+  void note_group(const std::vector<ProcessId>& before, const std::vector<ProcessId>& joined);
+  void note_ring(const RingChanged& event);
+  void forget_partner();
+  void partner_is_closed(const std::string& why);
+  void look_for_partner();
+  void on(const Fenced& event);
+  void on(const ConfirmedDead& event);
+
   // lease.cpp: how long
   void on_beat(const Message& message, const Beat& beat);
   void send_beat();
@@ -89,6 +99,7 @@ struct Machine {
   void on(const KernelDone& event);
   void on(const KernelDisturbed& event);
   void settle();
+  bool free_ones_are_free() const;
   bool doubtful_are_outvoted() const;
   void acquire_what_is_ready();
   void release_what_must_go();

@@ -71,8 +71,10 @@ void Machine::on(const GroupChanged& event) {
     return std::find(s.group.begin(), s.group.end(), s.me.process) != s.group.end();
   };
   const bool was_in = in_group();
-  s.group = event.members;
-  std::sort(s.group.begin(), s.group.end());
+  auto group = event.members;
+  std::sort(group.begin(), group.end());
+  std::swap(s.group, group);
+  note_group(group, event.joined);
   // What was said before our own join was ordered we did not hear: our quorum proves nothing of it.
   // (A join that a ring change overtakes is not always announced as one.)
   const auto& joined = event.joined;
@@ -116,6 +118,7 @@ void Machine::on(const GroupChanged& event) {
 }
 
 void Machine::on(const RingChanged& event) {
+  note_ring(event);
   if (s.ring == event.ring && s.view.open) return;  // a joiner is told the ring it is already in
   s.ring = event.ring;
   s.ring_members = event.members;
@@ -144,7 +147,7 @@ void Machine::on(const QuorumChanged& event) {
     s.quorate_since = now.raw;
   }
   if (event.quorate && came_along < s.config.quorum_votes && !holds_nothing() &&
-      planted() != Plant::kKeepUnproven) {
+      !s.config.partner && planted() != Plant::kKeepUnproven) {
     s.unproven = true;
   }
   s.quorum = event;
@@ -159,6 +162,7 @@ void Machine::on(const QuorumChanged& event) {
 }
 
 void Machine::on(const Joined& event) {
+  forget_partner();
   s.me = event.me;
   s.phase = Phase::kIn;
   s.group.clear();
@@ -177,6 +181,8 @@ void Machine::on(const Disconnected&) {
   log(LogLevel::kError,
       "the connection to corosync is lost: the address is closed on this node until it is back");
   close_now();
+  s.partner = {};
+  s.closed_before_join.reset();
   s.phase = Phase::kOut;
   leave_view();
   s.view = View{};

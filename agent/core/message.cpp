@@ -146,7 +146,7 @@ void Machine::on_hello(const Message& message, const Hello& hello) {
 // The sender may just have granted a lease to somebody who takes our blocks once our own has run
 // out. It says this before its first beat in this view, so before it could help us to a longer one.
 bool Machine::counted_out(const Hello& hello) const {
-  if (planted() == Plant::kHoldAmongStrangers) return false;
+  if (s.config.partner || planted() == Plant::kHoldAmongStrangers) return false;
   if (s.holding.empty() && s.kernel.held.empty() && !s.kernel.in_flight) return false;
   return !hello.companions.empty() && !names_me(hello.companions);
 }
@@ -179,6 +179,7 @@ void Machine::note_nonce(const MemberId& sender) {
 void Machine::on_leave(const Message& message) {
   s.heard.erase(message.sender);
   const ProcessId sender = message.sender.process;
+  if (is_partner(sender)) partner_is_closed("its sarud has left");
   const auto& group = s.group;
   if (!s.view.open || std::find(group.begin(), group.end(), sender) == group.end()) return;
   const std::string reason = name_of(sender) + " left";
@@ -213,7 +214,7 @@ std::vector<Departed> Machine::departed() const {
 // not on the ring, who was silent, or who left and is back at once (the mark of a paused corosync).
 // Nobody is dropped before ring and quorum agree, or both halves of a split would drop each other.
 void Machine::drop_missing() {
-  if (!has_quorum(s)) return;
+  if (!has_quorum(s) || s.config.partner) return;
   const auto has = [](const auto& list, const auto& one) {
     return std::find(list.begin(), list.end(), one) != list.end();
   };

@@ -44,6 +44,10 @@
   X(ACK_UNREAD, kAckUnread, "takes a refused kernel write for done")                            \
   X(NO_RESTART_WAIT, kNoRestartWait, "joins at once after a process that did not end cleanly")  \
   X(IGNORE_THE_UNREADABLE, kIgnoreTheUnreadable, "overhears who speaks another version")        \
+  X(NO_FENCE_WAIT, kNoFenceWait, "takes the blocks of a partner that was not fenced")           \
+  X(BELIEVE_OLD_FENCES, kBelieveOldFences, "counts a fencing begun before it met the node")     \
+  X(KEEP_CLOSED_OVER_JOIN, kKeepClosedOverJoin, "still believes after a join who is closed")    \
+  X(KEEP_CLOSED_WHEN_MET, kKeepClosedWhenMet, "takes a node that is back for closed still")     \
   X(SAME_NONCE, kSameNonce, "comes back under the name that the others have dropped")
 
 namespace saru {

@@ -63,6 +63,10 @@ struct Config {
   std::map<NodeId, unsigned> votes;
   unsigned quorum_votes = 1;
   unsigned expected_votes = 1;
+  // The other one of two nodes that can both be quorate alone: what it may hold is taken only once
+  // it is known to be closed.
+  std::optional<NodeId> partner;
+  std::optional<RingId> partner_closed;  // what the last process here left behind: closed_on()
 };
 
 enum class Phase : std::uint8_t {
@@ -131,6 +135,14 @@ struct View {
   std::optional<Nanos> change_at;  // a change was put off until nobody's lease must be waited for
 };
 
+// What is known of config.partner (partner.cpp).
+struct Partner {
+  bool closed = false;        // it holds nothing, and gets nothing while we are in the group
+  bool fenced = false;        // it was, but corosync still has its process in the group
+  std::optional<Nanos> met;   // when a process of it came into our group last (raw)
+  std::optional<Nanos> bare;  // it is on our ring without a process, since when (raw)
+};
+
 struct Kernel {
   std::uint64_t next_seq = 1;
   BlockSet held{};                  // as last read back
@@ -182,6 +194,10 @@ struct State {
   std::map<MemberId, Heard> heard;
   std::map<ProcessId, std::uint64_t> nonces;  // of everyone in the group that has spoken
   std::deque<MemberId> dropped;               // oldest first
+  Partner partner;
+  Nanos joined_at{0};
+  std::optional<RingId> closed_before_join;  // closed_on() then
+
   std::vector<MemberId> companions;           // of the quorate view confirmed last
   Nanos companions_until{0};                  // ... which counts until here, unless it is open
 
@@ -205,6 +221,11 @@ struct Step {
 [[nodiscard]] std::vector<ProcessId> view_members(const State& state);
 // Those without the waived: the members whose word is needed.
 [[nodiscard]] std::vector<ProcessId> effective_members(const State& state);
+// The ring on which this node is alone and knows its partner to be closed, if so. Whoever joins here
+// later, on the very same ring, knows it too.
+[[nodiscard]] std::optional<RingId> closed_on(const State& state);
+// The partner is not in this view, and may hold blocks.
+[[nodiscard]] bool partner_may_hold(const State& state);
 // A message under our present name and view.
 [[nodiscard]] Message make_message(const State& state, Body body);
 

@@ -8,6 +8,7 @@ namespace saru {
 State::State(Config c)
     : config(std::move(c)),
       longest_lease(std::max(config.lease, config.longest_lease)),
+      closed_before_join(config.partner_closed),
       holding(config.blocks),
       releasing(config.blocks) {
   kernel.held = BlockSet(config.blocks);
@@ -118,6 +119,7 @@ Nanos next_wakeup(const State& state) {
   };
   if (state.view.open && state.view.hello_sent) at(state.next_beat);
   if (state.view.confirmed && !state.view.to_free.empty()) at(state.view.free_at);
+  if (state.partner.bare) at(*state.partner.bare + guarded(state.longest_lease));
   if (state.granted && !state.holding.empty()) at(state.granted->raw);
   if (state.stopping) at(state.stop_by);
   if (state.view.change_at) at(*state.view.change_at);

@@ -82,6 +82,7 @@ void World::dispatch(unsigned node) {
   Step result = step(std::move(*p.state), event);
   p.state = std::move(result.state);
   m.longest_lease = p.state->longest_lease;
+  m.partner_closed = closed_on(*p.state);
   for (Action& action : result.actions) {
     if (const auto* line = std::get_if<Log>(&action)) {
       note(node, *line);  // words take no time, so that they change no history

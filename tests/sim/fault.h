@@ -49,7 +49,12 @@
   X(kHungMajority, "story: hung majority goes away unaware")     \
   X(kUnheardSwitch, "story: helper restarts and changes sides")  \
   X(kChangeStorm, "story: changes while the ring changes")       \
-  X(kMassRestart, "story: all but one restart")
+  X(kMassRestart, "story: all but one restart")                  \
+  X(kFence, "a node fenced")                                     \
+  X(kFenceLate, "fencing told long after")                       \
+  X(kFenceFails, "fencing not told at all")                      \
+  X(kConfirmDead, "administrator confirms a death")              \
+  X(kOldKnowledge, "story: restarts with what it knew of the other")
 
 namespace saru::sim {
 

@@ -22,7 +22,8 @@ void World::inject_faults(Time until) {
       Fault::kReconfigure,   Fault::kReconfigure,   Fault::kOtherVersion, Fault::kHungMajority,
       Fault::kUnheardSwitch, Fault::kUnheardSwitch, Fault::kChangeStorm,  Fault::kMassRestart,
   };
-  inject(kKinds[rng_.below(std::size(kKinds))], any_node());
+  const bool story = settings_.fencing && chance(0.03);
+  inject(story ? Fault::kOldKnowledge : kKinds[rng_.below(std::size(kKinds))], any_node());
   const Time next = chance(0.4) ? between(kMs, 300 * kMs) : between(300 * kMs, 2500 * kMs);
   later(now_ + next, [=, this] { inject_faults(until); });
 }
@@ -81,6 +82,9 @@ void World::inject(Fault fault, unsigned node) {
       break;
     case Fault::kReconfigure:
       reconfigure();
+      break;
+    case Fault::kOldKnowledge:
+      old_knowledge(node);
       break;
     default:
       inject_at_process(fault, node);

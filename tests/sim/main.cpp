@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// saru-sim [--scenario history|crash|changes] [--seeds A-B] [--nodes N] [--plant NAME] [--trace]
+// saru-sim [--scenario history|fencing|crash|changes] [--seeds A-B] [--nodes N] [--plant NAME] [--trace]
 //          [--kept FILE]   also the seeds of a list: each line SCENARIO SEED [NODES], # comments
 //          [--minutes M]   stop after so long, whatever seeds are left
 //          [--wide]        clocks 5 % off, which is beyond what the core is told
@@ -71,6 +71,8 @@ Settings settings_for(std::uint64_t seed, const Options& options) {
 // Runs one seed; returns what went wrong, or nothing.
 std::string run(const Options& options, std::uint64_t seed, Counts& total) {
   Settings settings = settings_for(seed, options);
+  settings.fencing = options.scenario == "fencing";
+  if (settings.fencing) settings.nodes = 2;
   if (options.scenario == "crash")
     settings.nodes = std::max(settings.nodes, 3U);  // two have no quorum left
   World world(settings);
@@ -100,11 +102,13 @@ void tell_counts(const Counts& total, const std::string& scenario, double second
             << total.writes << " kernel writes, " << total.views << " views, " << changes
             << " membership changes, " << total.acquisitions << " take-overs, " << total.lapses
             << " lapses, " << total.rejoins << " rejoins, " << total.switches << " switches\n";
-  if (scenario != "history") return;
+  const bool fencing = scenario == "fencing";
+  if (scenario != "history" && !fencing) return;
   std::cout << "  each seed at least " << total.virtual_ns_min / saru::sim::kSecond
             << " virtual seconds and " << total.membership_changes_min
             << " membership changes; healed after at most " << total.healed_ns_max / kMs << " ms\n";
-  for (std::size_t i = 0; i < saru::sim::kFaults; ++i) {
+  const auto fence_faults = static_cast<std::size_t>(saru::sim::Fault::kFence);
+  for (std::size_t i = 0; i < (fencing ? saru::sim::kFaults : fence_faults); ++i) {
     std::cout << "  " << total.hits[i] << "\t" << saru::sim::words(static_cast<saru::sim::Fault>(i))
               << "\n";
   }
@@ -170,6 +174,10 @@ bool is_seldom_found(Plant plant) {
          plant == Plant::kIgnoreTheUnreadable;
 }
 
+bool is_about_fencing(Plant plant) {
+  return plant >= Plant::kNoFenceWait && plant <= Plant::kKeepClosedWhenMet;
+}
+
 int run_plants(const Options& options) {
   unsigned found = 0, demanded = 0;
   const auto kept = read_kept(options);
@@ -185,8 +193,10 @@ int run_plants(const Options& options) {
       ++seeds;
       failure = run(how, seed, total);
     };
+    Options how = options;
+    if (is_about_fencing(which)) how.scenario = "fencing";
     for (auto next = options.first; failure.empty() && next <= options.last; ++next) {
-      try_one(options, next);
+      try_one(how, next);
     }
     // Then those that once showed a bug of this kind, which took many more to find.
     for (const KeptSeed& one : kept) {

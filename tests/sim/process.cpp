@@ -21,13 +21,14 @@ void World::order(unsigned node, EventBody body) {
 
 void World::boot(unsigned node) {
   Node& m = machines_[node];
-  if (m.up) return;
+  if (m.up || m.stays_off) return;
   m.up = true;
   ++m.boots;
   m.kernel = KernelModel{};
   look_at_kernel(node);
   m.unclean_end.reset();
   m.longest_lease = Nanos(0);
+  m.partner_closed.reset();
   m.corosync_paused = m.sarud_paused = m.asleep = false;
   m.trap.reset();
   m.refusals = m.lost_acks = 0;
@@ -44,6 +45,7 @@ void World::start_corosync(unsigned node) {
   m.ring.reset();
   m.group.clear();
   m.out.clear();
+  m.has_fenced = m.has_shared_a_ring = false;
   std::erase_if(ghosts_, [&](const Ghost& g) { return g.process.node.value == node + 1; });
   reform(10 * kMs, 200 * kMs);
 }
@@ -71,7 +73,9 @@ void World::start_process(unsigned node) {
   config.config_hash = m.version.hash();
   config.weight = m.weight;
   config.longest_lease = m.longest_lease = std::max(m.longest_lease, config.lease);
-  config.quorum_votes = majority();
+  config.quorum_votes = settings_.fencing ? 1 : majority();
+  if (settings_.fencing) config.partner = NodeId{2 - node};
+  config.partner_closed = m.partner_closed;
   for (unsigned i = 0; i < settings_.nodes; ++i) config.votes[NodeId{i + 1}] = 1;
   config.expected_votes = settings_.nodes;
   p.state = State(config);
@@ -93,6 +97,7 @@ void World::join(unsigned node, std::uint64_t pid) {
     return;
   }
   p->in_group = true;
+  p->joined_at = now_;
   p->joining = false;
   p->outbox.clear();
   if (p->nonce == 0 || planted() != Plant::kSameNonce) p->nonce = rng_.next() | 1;
@@ -103,11 +108,12 @@ void World::join(unsigned node, std::uint64_t pid) {
     // trackstart with CS_TRACK_CURRENT: nothing says who came along from where.
     std::vector<NodeId> others = nodes;
     std::erase(others, NodeId{node + 1});
-    push(p->quorum, QuorumChanged{*m.ring, nodes.size() >= majority(), nodes, others});
+    push(p->quorum, QuorumChanged{*m.ring, quorate(nodes.size()), nodes, others});
   }
   p->tracks_quorum = true;
   trace(node, "joins the group");
   ++counts.membership_changes;
+  if (settings_.fencing) ask_fencer(node);
   originate(node, {Item::kJoin, p->id, nullptr});
   pump_soon(node, 0);
 }

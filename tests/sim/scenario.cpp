@@ -28,6 +28,7 @@ void World::heal_everything() {
     wake(i);
     m.sarud_paused = false;
     pump_soon(i, 0);
+    m.stays_off = false;
     if (!m.up) boot(i);
     if (m.corosync_paused) {
       const bool dead = !m.ring;
@@ -58,6 +59,7 @@ void World::heal_everything() {
       originate(ghost.process.node.value - 1, {Item::kLeave, ghost.process, nullptr});
     }
   }
+  if (settings_.fencing) lose_one_for_good();
   heal_network();
 }
 
@@ -79,6 +81,7 @@ std::string World::unowned() const {
 std::string World::disagreement() const {
   for (const Node& m : machines_) {
     const std::string name = "n" + std::to_string(m.index + 1);
+    if (m.stays_off) continue;
     if (!m.process) return name + " has no process";
     const State& state = *m.process->state;
     if (!state.view.confirmed) return name + " is in no confirmed view";

@@ -127,6 +127,7 @@ void World::form(unsigned component, std::uint64_t generation) {
   const RingId id{NodeId{members.front() + 1}, next_seq_};
   rings_[id] = Ring{id, members, {}, {}};
   ++counts.membership_changes;
+  if (settings_.fencing) miss_the_other(members);
   for (unsigned i : members) {
     std::set<unsigned> along;
     for (unsigned j : members) {

@@ -133,7 +133,9 @@ Time World::world_span(const Node& m, Nanos span) const {
 // begun with after a boot, is known not to be safe while a node is paused: ARCHITECTURE.md.)
 Nanos World::lease(Version version) const {
   constexpr double kFactors[] = {1.0, 1.25, 1.5, 2.0, 2.5};
-  const double factor = kLeaseFactor * kFactors[std::min(version.number, 4U)];
+  // Nor is one that a node changed to while its partner was away, to be killed when that one boots.
+  const unsigned longer = settings_.fencing ? 0 : std::min(version.number, 4U);
+  const double factor = kLeaseFactor * kFactors[longer];
   return Nanos(
       static_cast<Time>(factor * static_cast<double>(settings_.token + settings_.consensus)));
 }

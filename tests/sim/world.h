@@ -39,6 +39,7 @@ struct Settings {
   Time consensus = 600 * kMs;
   double rate_error = 0.0045;  // of each node's clocks, at most
   double drift = kDrift;       // that the core allows for
+  bool fencing = false;        // two nodes, each quorate alone; Pacemaker fences whom it misses
   bool trace = false;
 };
 
@@ -108,6 +109,7 @@ struct Process {
   Time try_again_until = 0;
   std::uint64_t nonce = 0;
   bool in_group = false;
+  Time joined_at = 0;
   bool joining = false;
   bool tracks_quorum = false;
   bool ending = false;
@@ -146,6 +148,12 @@ struct Node {
   std::unique_ptr<Process> process;
   std::optional<Time> unclean_end;  // of the last process on this boot
   Nanos longest_lease{0};           // that any process of this boot has known
+  // Two nodes with fencing:
+  std::optional<RingId> partner_closed;  // what the last process of this boot left behind
+  std::optional<Nanos> idle;  // when no fencing of the other was under way, as last asked (raw)
+  bool fences = false;  // the other, at the moment
+  bool has_fenced = false, has_shared_a_ring = false;  // since corosync began here
+  bool stays_off = false;           // until the end, once it is down
   Version version;                  // that its administrator wants
   std::uint16_t weight = 1;
   unsigned wire_version = kWireVersion;
@@ -264,6 +272,17 @@ class World {
   void reconfigure();
   void reload(unsigned node, Version version);
   void use_other_version(unsigned node);
+
+  // fencer.cpp
+  bool quorate(std::size_t members) const;
+  void miss_the_other(const std::vector<unsigned>& members);
+  void fence(unsigned by);
+  void cut_power(unsigned by);
+  void tell_fenced(unsigned by);
+  void ask_fencer(unsigned node);
+  void old_knowledge(unsigned node);
+  void lose_one_for_good();
+  void fence_when_ready(unsigned by, Time when);
 
   // stories.cpp
   void hung_majority(unsigned node);
