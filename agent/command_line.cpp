@@ -28,7 +28,10 @@ constexpr Described kValues[] = {
     {"mac", "MAC", "shared MAC address (default: derived from the id)"},
     {"weight", "N", "this node's share compared to the others' (1); 0 owns nothing"},
     {"lease-ms", "MS", "how long a node may go on unheard (default: 1.25 x (token + consensus))"},
-    {"fencing", "auto|ignore", "ignore: serve although two quorate halves are possible (auto)"},
+    {"fencing", "auto|wait|ignore",
+     "of two nodes, each quorate alone, wait until the other is fenced (auto: where it can be so); "
+     "ignore: do not, and accept two owners"},
+    {"stonith", "yes|no", "whether Pacemaker fences nodes: its property stonith-enabled (no)"},
     {"label", "NAME", "name of the cluster resource, for messages and saructl --label"},
     {"log-file", "FILE", "append to this file too, besides the system log"},
     {"log-level", "LEVEL", "error, warning, notice, info or debug (notice)"},

@@ -62,6 +62,14 @@ bool drop_rights(const Identity& identity) {
 
 }  // namespace
 
+bool drop_to(const Identity& identity) {
+  capng_clear(CAPNG_SELECT_ALL);
+  errno = 0;
+  if (!identity.own) return capng_apply(CAPNG_SELECT_ALL) == 0;
+  const auto how = static_cast<capng_flags_t>(CAPNG_CLEAR_BOUNDING | CAPNG_CLEAR_AMBIENT);
+  return capng_change_id(static_cast<int>(identity.uid), static_cast<int>(identity.gid), how) == 0;
+}
+
 Identity find_identity(const char* user) {
   const passwd* found = getpwnam(user);
   if (found == nullptr || found->pw_uid == 0) return {};

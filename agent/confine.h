@@ -24,6 +24,10 @@ struct Identity {
 };
 [[nodiscard]] Identity find_identity(const char* user = kUser);
 
+// Becomes that user, with no capability and no way to one; the supplementary groups stay. Without
+// such a user: stays root, without its capabilities. False, and errno perhaps, when it cannot.
+[[nodiscard]] bool drop_to(const Identity& identity);
+
 // In this order: the directory of the run files becomes the user's; no limit on locked memory; no
 // supplementary groups, the user's uid, of the capabilities CAP_NET_ADMIN and CAP_NET_RAW alone
 // (and CAP_IPC_LOCK, where the limit stays), none of the rest in the bounding set; no_new_privs;

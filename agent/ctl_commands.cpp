@@ -245,6 +245,21 @@ CtlResult ctl_weight(const CtlOptions& options) {
   return ExitCode::kOk;
 }
 
+CtlResult ctl_confirm_dead(const CtlOptions& options) {
+  if (!options.confirmed) {
+    return fail(ExitCode::kBadHere,
+                "if " + options.node + " is not down, two nodes will answer one packet: look that "
+                "it is off, then say so with --yes-it-is-down");
+  }
+  const auto status = status_of(options);
+  if (!status) return tl::unexpected(status.error());
+  const auto answer = ask(status->at("id").get<std::uint16_t>(),
+                          {{"command", "confirm-dead"}, {"node", options.node}}, kAnswer);
+  if (!answer) return tl::unexpected(answer.error());
+  print(options.node + " counts as down: this node takes its blocks\n");
+  return ExitCode::kOk;
+}
+
 CtlResult ctl_stop(const CtlOptions& options) {
   const auto id = choose_id(options.id);
   if (!id) return tl::unexpected(id.error());

@@ -23,6 +23,8 @@ struct CtlOptions {
   std::string protocol;
   std::string to;
   std::string weight;
+  std::string node;        // confirm-dead
+  bool confirmed = false;  // confirm-dead: in so many words
   bool load = false;   // map: new connections instead of owners
   unsigned count = 0;  // events: the last so many; 0: all there are
 };
@@ -44,6 +46,8 @@ CtlResult ctl_check(const CtlOptions& options);
 CtlResult ctl_drain(const CtlOptions& options);
 CtlResult ctl_undrain(const CtlOptions& options);
 CtlResult ctl_weight(const CtlOptions& options);
+// Nobody looks whether it is true.
+CtlResult ctl_confirm_dead(const CtlOptions& options);
 // Returns when the process has ended.
 CtlResult ctl_stop(const CtlOptions& options);
 // Prints "OWNS/BLOCKS STATE". 0: the kernel holds what it should; 1: it does not, or sarud hangs;

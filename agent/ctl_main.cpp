@@ -26,6 +26,8 @@ constexpr Command kCommands[] = {
     {"drain", "hand all blocks of this node over; sarud goes on running", &saru::ctl_drain},
     {"undrain", "take blocks again", &saru::ctl_undrain},
     {"weight", "change this node's share until it boots", &saru::ctl_weight},
+    {"confirm-dead", "of two nodes: the other one is down, though nothing has fenced it",
+     &saru::ctl_confirm_dead},
     {"stop", "hand over, take the address away and end sarud", &saru::ctl_stop},
     {"monitor", "does the kernel hold what it should? exit 0, 1, or 7 when nothing runs",
      &saru::ctl_monitor},
@@ -45,6 +47,10 @@ void add_arguments(CLI::App& command, const std::string& name, CtlOptions& optio
         ->check(CLI::Range(0U, 60U));
   } else if (name == "stop") {
     command.add_flag("--force", options.force, "kill a sarud that does not end in time");
+  } else if (name == "confirm-dead") {
+    command.add_option("node", options.node, "the node's name")->required();
+    command.add_flag("--yes-it-is-down", options.confirmed,
+                     "you have seen that it is off: if it runs, two nodes will answer one packet");
   } else if (name == "owner") {
     command.add_option("address", options.address, "client ADDR[:PORT]; IPv6 as [ADDR]:PORT")
         ->required();

@@ -237,6 +237,7 @@ void Daemon::after_step() {
   }
   const bool member =
       std::find(state_.group.begin(), state_.group.end(), state_.me.process) != state_.group.end();
+  keep_partner_closed();
   if (!ready_ && state_.phase == Phase::kIn && member) {
     ready_ = true;
     callbacks_.on_ready();

@@ -13,6 +13,7 @@
 #include "agent/control.h"
 #include "agent/core/state.h"
 #include "agent/eligibility.h"
+#include "agent/fencing_news.h"
 #include "agent/options.h"
 #include "agent/reload.h"
 #include "agent/report.h"
@@ -44,6 +45,7 @@ class Daemon {
     // For the next process of this boot.
     std::function<tl::expected<void, Failure>(const Wishes&)> keep_wishes;
     std::function<tl::expected<void, Failure>(Nanos lease)> keep_lease;
+    std::function<tl::expected<void, Failure>(const RingId& ring)> keep_partner_closed;
   };
 
   // `loop` must outlive the daemon.
@@ -60,6 +62,9 @@ class Daemon {
 
   // The longest that this process has ever had.
   Nanos longest_lease() const { return state_.longest_lease; }
+
+  // What saru-fencing says, where there is a partner to be fenced.
+  void on_fencing_news(const FencingNews& news);
 
   // Before start(): takes link and tables away again.
   void abandon();
@@ -117,12 +122,14 @@ class Daemon {
   nlohmann::json on_drain(bool drain);
   nlohmann::json on_verify();
   nlohmann::json on_load();
+  nlohmann::json on_confirm_dead(const nlohmann::json& request);
   nlohmann::json on_events(const nlohmann::json& request);
 
   // Another configuration (daemon_reload.cpp).
   nlohmann::json on_reload(const nlohmann::json& request);
   void adopt_own(const Options& wanted);
   nft::Result<nft::Held> build_change(const KernelWrite& action);
+  void keep_partner_closed();
   void ask_corosync();
   void on_facts(const ClusterFacts& facts);
   tl::expected<void, Failure> keep_lease(Nanos lease);
@@ -158,6 +165,7 @@ class Daemon {
 
   Nanos corosync_asked_{0};
   Nanos kept_lease_{0};  // what callbacks_.keep_lease was told last
+  std::optional<RingId> kept_partner_closed_;
   // What is still to be called back finds out by it whether this object exists.
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 

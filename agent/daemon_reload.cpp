@@ -138,6 +138,13 @@ void Daemon::on_facts(const ClusterFacts& facts) {
     for (const auto& [node, name] : node_names(facts)) around_.names[node] = name;
     feed(now);
   }
+  const bool same_rule = check_cluster(facts, options_).has_value() &&
+                         partner_of(facts, options_) == known.partner &&
+                         facts.quorum_device == known.quorum_device;
+  if (same_rule != eligibility_.quorum_as_before) {
+    eligibility_.quorum_as_before = same_rule;
+    feed(eligibility_.event());
+  }
   if (change_ || lease_of(facts, options_) == known.lease) return;
   write_log(LogLevel::kWarning,
             "corosync's token or consensus has changed, but the lease goes by what it was: update "
@@ -150,6 +157,33 @@ tl::expected<void, Failure> Daemon::keep_lease(Nanos lease) {
   auto kept = callbacks_.keep_lease(lease);
   if (kept) kept_lease_ = lease;
   return kept;
+}
+
+void Daemon::keep_partner_closed() {
+  const auto ring = closed_on(state_);
+  if (!ring || ring == kept_partner_closed_) return;
+  kept_partner_closed_ = ring;
+  if (const auto kept = callbacks_.keep_partner_closed(*ring); !kept) {
+    write_log(LogLevel::kWarning, kept.error().sentence + "; a restart of sarud forgets that " +
+                                      "the other node is closed");
+  }
+}
+
+void Daemon::on_fencing_news(const FencingNews& news) {
+  if (!state_.config.partner) return;
+  switch (news.kind) {
+    case FencingNews::Kind::kWatching:
+      around_.blind.clear();
+      break;
+    case FencingNews::Kind::kBlind:
+      if (around_.blind == news.reason) break;
+      around_.blind = news.reason;
+      write_log(LogLevel::kWarning, "cannot hear of fencing: " + news.reason);
+      break;
+    case FencingNews::Kind::kFenced:
+      feed(Fenced{*state_.config.partner, news.began_after, news.alone});
+      break;
+  }
 }
 
 void Daemon::keep_wishes() {

@@ -2,6 +2,8 @@
 // What saructl asks of a running sarud.
 #include <sys/random.h>
 
+#include <algorithm>
+
 #include "agent/daemon.h"
 #include "agent/logging.h"
 
@@ -31,6 +33,7 @@ void Daemon::on_request(Control& control, ClientId client, const json& request) 
   if (command == "check") return begin_audit(client);
   if (command == "verify") return control.reply(client, on_verify());
   if (command == "weight") return control.reply(client, on_weight(request));
+  if (command == "confirm-dead") return control.reply(client, on_confirm_dead(request));
   if (command == "load") return control.reply(client, on_load());
   if (command == "events") return control.reply(client, on_events(request));
   if (command == "reload") return control.reply(client, on_reload(request));
@@ -99,6 +102,28 @@ json Daemon::on_drain(bool drain) {
   eligibility_.drained = wishes_.drained = drain;
   keep_wishes();
   feed(eligibility_.event());
+  return describe_now();
+}
+
+// {"command": "confirm-dead", "node": NAME}
+json Daemon::on_confirm_dead(const json& request) {
+  const json node = request.value("node", json());
+  if (!state_.config.partner) {
+    return refusal("this cluster does not wait for the fencing of a node: nothing is to be confirmed");
+  }
+  const NodeId partner = *state_.config.partner;
+  const string name = name_of(around_, partner);
+  if (node != name) return refusal("the other node of this cluster is " + name);
+  const auto& ring = state_.ring_members;
+  if (std::find(ring.begin(), ring.end(), partner) != ring.end()) {
+    return refusal(name + " is not down: corosync on this node sees it; stop corosync there first");
+  }
+  if (state_.phase != Phase::kIn || !state_.ring) {
+    return refusal("this node is not in the group: try again when saructl status says that it is");
+  }
+  write_log(LogLevel::kWarning, "saructl confirm-dead: somebody answers for it that " + name +
+                                    " is down");
+  feed(ConfirmedDead{partner});
   return describe_now();
 }
 

@@ -15,12 +15,17 @@ struct Eligibility {
   bool carrier = true;         // of the NIC
   bool link_there = true;      // our interface; lost, and cannot be made anew
   bool corosync_stays = true;  // no clean shutdown of corosync is under way
+  // What keeps two quorate sides from serving one block is what it was at our start.
+  bool quorum_as_before = true;
 
   SetEligible event() const {
     if (!corosync_stays) return {false, "corosync shuts down"};
     if (!nic_there) return {false, nic + " is gone"};
     if (!carrier) return {false, "carrier lost on " + nic};
     if (!link_there) return {false, "its interface is gone and cannot be made anew"};
+    if (!quorum_as_before) {
+      return {false, "corosync's quorum settings have changed: restart the resource"};
+    }
     if (drained) return {false, "drained by the administrator"};
     return {true, ""};
   }

@@ -37,6 +37,19 @@ std::optional<Shortcoming> find_waiting_change(const json& status) {
                      false};
 }
 
+std::optional<Shortcoming> find_fencing_trouble(const json& status) {
+  const json partner = status.value("partner", json());
+  if (!partner.is_object()) return std::nullopt;
+  const string node = partner.at("node").get<string>();
+  if (partner.at("may_hold").get<bool>()) {
+    return Shortcoming{"waits for the fencing of " + node +
+                           " (is it down? saructl confirm-dead " + node + " --yes-it-is-down)",
+                       false};
+  }
+  if (partner.at("blind").is_null()) return std::nullopt;
+  return Shortcoming{"would not hear of fencing: " + partner.at("blind").get<string>(), false};
+}
+
 }  // namespace
 
 std::optional<Shortcoming> find_shortcoming(const json& status) {
@@ -51,6 +64,7 @@ std::optional<Shortcoming> find_shortcoming(const json& status) {
     return Shortcoming{"the nodes have not agreed on who owns what: " + state, true};
   }
   if (auto waiting = find_waiting_change(status)) return waiting;
+  if (auto trouble = find_fencing_trouble(status)) return trouble;
   const bool wants_blocks = status.at("weight").get<unsigned>() > 0;
   if (wants_blocks && status.at("owns").get<unsigned>() == 0) {
     return Shortcoming{"serves nothing: " + state, true};

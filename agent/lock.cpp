@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <limits>
@@ -66,7 +67,7 @@ tl::expected<RunFiles, Failure> RunFiles::of(std::uint16_t id) {
   const std::string base = std::string(kRunDirectory) + "/" + std::to_string(id);
   const std::string in_namespace = base + "." + std::to_string(self.st_ino);
   return RunFiles{in_namespace + ".lock", in_namespace + ".last", base + ".sock",
-                  in_namespace + ".wishes"};
+                  in_namespace + ".wishes", in_namespace + ".partner"};
 }
 
 tl::expected<Lock, Failure> Lock::take(const RunFiles& files, std::uint16_t id,
@@ -142,21 +143,49 @@ std::optional<Marker> read_marker(const RunFiles& files) {
   return marker;
 }
 
-tl::expected<void, Failure> set_marker(const RunFiles& files, const Marker& marker) {
-  const std::string fresh = files.marker + ".new";
+namespace {
+
+// Whole or not at all.
+tl::expected<void, Failure> replace_file(const std::string& path, const std::string& text) {
+  const std::string fresh = path + ".new";
   const int fd = create_anew(fresh);
   if (fd < 0) return tl::unexpected(file_failure("create", fresh));
-  std::string text = std::to_string(marker.lease.count());
-  if (marker.ended) text += " " + std::to_string(marker.ended->count());
-  text += "\n";
   const bool written = write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size());
   const int error = errno;
   close(fd);
   errno = error;
-  if (written && rename(fresh.c_str(), files.marker.c_str()) == 0) return {};
-  auto failure = file_failure("write", files.marker);
+  if (written && rename(fresh.c_str(), path.c_str()) == 0) return {};
+  auto failure = file_failure("write", path);
   unlink(fresh.c_str());
   return tl::unexpected(std::move(failure));
+}
+
+}  // namespace
+
+tl::expected<void, Failure> set_marker(const RunFiles& files, const Marker& marker) {
+  std::string text = std::to_string(marker.lease.count());
+  if (marker.ended) text += " " + std::to_string(marker.ended->count());
+  return replace_file(files.marker, text + "\n");
+}
+
+std::optional<RingId> read_partner_closed(const RunFiles& files) {
+  const int fd = open(files.partner.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+  if (fd < 0) return std::nullopt;
+  char text[64] = {};
+  const ssize_t got = read(fd, text, sizeof text - 1);
+  close(fd);
+  unsigned node = 0;
+  unsigned long long seq = 0;
+  char end = 0;
+  if (got <= 0 || std::sscanf(text, "%u %llu%c", &node, &seq, &end) != 3 || end != '\n') {
+    return std::nullopt;
+  }
+  return RingId{NodeId{node}, seq};
+}
+
+tl::expected<void, Failure> keep_partner_closed(const RunFiles& files, const RingId& ring) {
+  return replace_file(files.partner, std::to_string(ring.representative.value) + " " +
+                                         std::to_string(ring.seq) + "\n");
 }
 
 void remove_marker(const RunFiles& files) { unlink(files.marker.c_str()); }

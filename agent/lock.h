@@ -24,6 +24,7 @@ struct RunFiles {
   std::string marker;  // of the last process
   std::string socket;
   std::string wishes;  // agent/wishes.h
+  std::string partner;  // on which ring the other of two nodes is known to be closed: "NODEID SEQ"
 
   static tl::expected<RunFiles, Failure> of(std::uint16_t id);
 };
@@ -73,5 +74,9 @@ std::optional<Marker> read_marker(const RunFiles& files);
 // Before the first message without an end, and again with it.
 tl::expected<void, Failure> set_marker(const RunFiles& files, const Marker& marker);
 void remove_marker(const RunFiles& files);
+
+// For closed_on() of the next process here. What cannot be read is not known.
+std::optional<RingId> read_partner_closed(const RunFiles& files);
+tl::expected<void, Failure> keep_partner_closed(const RunFiles& files, const RingId& ring);
 
 }  // namespace saru

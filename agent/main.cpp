@@ -11,6 +11,7 @@
 
 #include "agent/confine.h"
 #include "agent/daemon.h"
+#include "agent/fencing_watch.h"
 #include "agent/lock.h"
 #include "agent/logging.h"
 #include "agent/membership.h"
@@ -139,6 +140,7 @@ tl::expected<Prepared, Failure> prepare(const Options& options) {
   auto wishes = load_wishes(files->wishes);
   if (!wishes) return tl::unexpected(wishes.error());
   const auto last = read_marker(*files);
+  config.partner_closed = read_partner_closed(*files);
   config.longest_lease = last ? std::max(last->lease, config.lease) : config.lease;
   if (auto marked = set_marker(*files, {config.longest_lease, std::nullopt}); !marked) {
     return tl::unexpected(marked.error());
@@ -158,12 +160,14 @@ struct Running {
   qb_loop_t* loop = nullptr;
   std::unique_ptr<Daemon> daemon;
   std::unique_ptr<Control> control;
+  std::unique_ptr<FencingWatch> fencing;
   ExitCode code = ExitCode::kOk;
 
   Running() : loop(qb_loop_create()) {}
   Running(const Running&) = delete;
   Running& operator=(const Running&) = delete;
   ~Running() {
+    fencing.reset();
     control.reset();
     daemon.reset();
     qb_loop_destroy(loop);
@@ -177,7 +181,8 @@ int32_t on_signal(int32_t, void* data) {
 
 // Opens the door for saructl, listens to signals and starts the daemon; then it gives up what is
 // needed no more. The loop has not run yet: nothing was read from corosync, and there is no thread.
-tl::expected<void, Failure> begin(Running& running, const RunFiles& files, Nanos wait) {
+tl::expected<void, Failure> begin(Running& running, const RunFiles& files,
+                                  const Prepared& prepared, Nanos wait) {
   auto control = Control::open(running.loop, files.socket,
                                [&running](ClientId client, const nlohmann::json& request) {
                                  running.daemon->on_request(*running.control, client, request);
@@ -196,6 +201,13 @@ tl::expected<void, Failure> begin(Running& running, const RunFiles& files, Nanos
                   std::to_string(ms) + " ms, when nobody counts on that one any more");
   }
   if (auto started = running.daemon->start(wait); !started) return started;
+  if (const auto& partner = prepared.config.partner) {
+    auto watch = FencingWatch::start(
+        running.loop, prepared.names.at(*partner), prepared.config.node,
+        [&running](const FencingNews& news) { running.daemon->on_fencing_news(news); });
+    if (!watch) return tl::unexpected(watch.error());
+    running.fencing = std::move(*watch);
+  }
   const auto lacking = confine(find_identity(), kRunDirectory);
   if (!lacking) return tl::unexpected(lacking.error());
   for (const string& what : *lacking) write_log(LogLevel::kWarning, what);
@@ -226,11 +238,14 @@ tl::expected<ExitCode, Failure> serve(const Options& options, Readiness& readine
   callbacks.keep_wishes = [&files](const Wishes& wishes) {
     return save_wishes(files.wishes, wishes);
   };
+  callbacks.keep_partner_closed = [&files](const RingId& ring) {
+    return keep_partner_closed(files, ring);
+  };
   callbacks.keep_lease = [&files](Nanos lease) { return set_marker(files, {lease, std::nullopt}); };
   running.daemon =
       std::make_unique<Daemon>(running.loop, options, prepared->config, prepared->names,
                                prepared->wishes, std::move(prepared->kernel), callbacks);
-  if (auto begun = begin(running, files, wait); !begun) {
+  if (auto begun = begin(running, files, *prepared, wait); !begun) {
     running.daemon->abandon();
     return tl::unexpected(begun.error());
   }

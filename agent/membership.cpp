@@ -19,12 +19,37 @@ std::uint64_t fnv1a(const string& text) {
   return hash;
 }
 
+tl::unexpected<Failure> refuse(const string& sentence) {
+  return tl::unexpected(Failure{ExitCode::kBadConfiguration, sentence});
+}
+
+// The sentences stand in Pacemaker's status, which shows little more than a hundred characters.
+tl::expected<void, Failure> check_fencing(const ClusterFacts& facts, const Options& options) {
+  if (options.fencing == Fencing::kIgnore) return {};
+  const bool waits = options.fencing == Fencing::kWait;
+  if (waits && facts.nodes.size() != 2) {
+    return refuse("fencing=wait is for two nodes, and here are " +
+                  std::to_string(facts.nodes.size()) + ": use fencing=auto");
+  }
+  if (const auto partner = partner_of(facts, options)) {
+    const bool named = !facts.find(*partner)->name.empty();
+    if (named) return {};
+    return refuse("to wait for fencing, give the nodes names in corosync.conf (nodelist)");
+  }
+  if (waits || facts.two_node) {
+    return refuse("two nodes without fencing can both serve one block: set stonith-enabled=true, "
+                  "or accept that: fencing=ignore");
+  }
+  if (facts.last_man_standing) {
+    return refuse("with last_man_standing two sides can serve one block: remove it, "
+                  "or accept that: fencing=ignore");
+  }
+  return {};
+}
+
 }  // namespace
 
 tl::expected<void, Failure> check_cluster(const ClusterFacts& facts, const Options& options) {
-  const auto refuse = [](const string& sentence) {
-    return tl::unexpected(Failure{ExitCode::kBadConfiguration, sentence});
-  };
   if (!facts.quorum_provider) {
     return refuse(
         "corosync has no quorum: set quorum.provider to corosync_votequorum in corosync.conf");
@@ -39,16 +64,14 @@ tl::expected<void, Failure> check_cluster(const ClusterFacts& facts, const Optio
                   std::to_string(kMaxLeaseMs / 60000) +
                   " minutes: lower totem.token, or give lease-ms");
   }
-  if (facts.quorate_sides_may_differ() && options.fencing != Fencing::kIgnore) {
-    const string which = facts.two_node        ? "two_node"
-                         : facts.quorum_device ? "a quorum device"
-                                               : "last_man_standing";
-    return refuse("corosync uses " + which +
-                  ", so two halves of the cluster can both be quorate, and waiting for fencing "
-                  "(fencing=wait) does not exist yet in this version: use three or more nodes, or "
-                  "accept double owners in a split with fencing=ignore");
-  }
-  return {};
+  return check_fencing(facts, options);
+}
+
+std::optional<NodeId> partner_of(const ClusterFacts& facts, const Options& options) {
+  const bool wanted = options.fencing == Fencing::kWait ||
+                      (options.fencing == Fencing::kAuto && facts.quorate_sides_may_differ());
+  if (!wanted || !options.stonith || facts.nodes.size() != 2) return std::nullopt;
+  return facts.nodes.front().id == facts.local ? facts.nodes.back().id : facts.nodes.front().id;
 }
 
 Nanos lease_of(const ClusterFacts& facts, const Options& options) {
@@ -66,6 +89,7 @@ std::uint64_t hash_of(const Options& options, Nanos lease) {
                std::to_string(options.selection.seed) + ";" + options.delivery + ";" +
                options.connections + ";" + options.mac.text() + ";" + std::to_string(lease.count());
   for (const string& address : addresses) all += ";" + address;
+  if (options.fencing == Fencing::kIgnore) all += ";ignore";
   return fnv1a(all);
 }
 
@@ -105,6 +129,8 @@ Config make_config(const ClusterFacts& facts, const Options& options, const stri
   config.votes = votes.votes;
   config.quorum_votes = votes.quorum_votes;
   config.expected_votes = votes.expected_votes;
+  config.partner = partner_of(facts, options);
+  config.quorum_device = facts.quorum_device;
   return config;
 }
 

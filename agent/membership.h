@@ -13,9 +13,13 @@
 
 namespace saru {
 
-// Refuses clusters in which two quorate sides need not share a node (unless fencing is ignored in
-// so many words), clusters without quorum, and more nodes than a CPG group can have.
+// Refuses clusters without quorum, more nodes than a CPG group can have, and those in which two
+// quorate sides need not share a node and nothing keeps them from serving the same block (unless
+// that is accepted in so many words).
 tl::expected<void, Failure> check_cluster(const ClusterFacts& facts, const Options& options);
+
+// The node whose fencing is waited for, in a cluster that check_cluster() accepts.
+std::optional<NodeId> partner_of(const ClusterFacts& facts, const Options& options);
 
 // kLeaseFactor x (token + consensus), unless given.
 Nanos lease_of(const ClusterFacts& facts, const Options& options);

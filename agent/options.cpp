@@ -134,12 +134,10 @@ tl::expected<Selection, Failure> parse_selection(const RawOptions& raw, const Op
 }
 
 tl::expected<Fencing, Failure> parse_fencing(const string& word) {
-  if (word == "auto") return Fencing::kNotNeeded;
+  if (word == "auto") return Fencing::kAuto;
+  if (word == "wait") return Fencing::kWait;
   if (word == "ignore") return Fencing::kIgnore;
-  if (word == "wait") {
-    return refuse("fencing wait does not exist yet in this version; use auto or ignore");
-  }
-  return refuse("fencing \"" + word + "\" is unknown; use auto or ignore");
+  return refuse("fencing \"" + word + "\" is unknown; use auto, wait or ignore");
 }
 
 // What only serving needs: cleaning up after a dead daemon goes by the id.
@@ -180,6 +178,11 @@ tl::expected<Options, Failure> validate_service(Options options, const RawOption
   auto fencing = parse_fencing(get(raw, "fencing", "auto"));
   if (!fencing) return tl::unexpected(fencing.error());
   options.fencing = *fencing;
+  const string stonith = get(raw, "stonith", "no");
+  if (stonith != "yes" && stonith != "no") {
+    return refuse("stonith must be yes or no, not \"" + stonith + "\"");
+  }
+  options.stonith = stonith == "yes";
   return options;
 }
 

@@ -21,8 +21,9 @@ inline constexpr unsigned kMinLeaseMs = 100;
 inline constexpr unsigned kMaxLeaseMs = 600000;
 
 enum class Fencing {
-  kNotNeeded,  // only where two quorate sides always share a node
-  kIgnore,     // the operator said so in so many words
+  kAuto,    // wait where two quorate sides need not share a node
+  kWait,    // wait in any cluster of two nodes
+  kIgnore,  // the operator accepts two owners, in so many words
 };
 
 // What this run of sarud is for.
@@ -40,7 +41,8 @@ struct Options {
   MacAddress mac;  // derived from the id unless given
   std::uint16_t weight = 1;
   std::optional<unsigned> lease_ms;
-  Fencing fencing = Fencing::kNotNeeded;
+  Fencing fencing = Fencing::kAuto;
+  bool stonith = false;  // Pacemaker fences nodes (stonith-enabled)
   std::string label;
   bool foreground = false;
   std::string log_file;  // besides syslog; empty: none

@@ -136,6 +136,15 @@ json describe_repair(const Surroundings& around, const Instant& now) {
   return {{"ms_ago", to_ms(now.raw - around.repair->when)}, {"what", around.repair->what}};
 }
 
+// The other one of two nodes that can both be quorate alone.
+json describe_partner(const State& state, const Surroundings& around) {
+  if (!state.config.partner) return nullptr;
+  return {{"node", name_of(around, *state.config.partner)},
+          {"closed", state.partner.closed},
+          {"may_hold", state.view.confirmed && partner_may_hold(state)},
+          {"blind", around.blind.empty() ? json(nullptr) : json(around.blind)}};
+}
+
 }  // namespace
 
 string state_word(const State& state, const Surroundings& around, const Instant& now) {
@@ -196,6 +205,7 @@ json describe(const State& state, const Options& options, const Surroundings& ar
           {"restored", describe_repair(around, now)},
           {"config", describe_config(state)},
           {"view", describe_view(state, now)},
+          {"partner", describe_partner(state, around)},
           {"members", describe_members(state, around, own_state)},
           {"owners", std::move(owners)},
           {"moving", describe_moving(state)}};

@@ -34,6 +34,7 @@ struct Surroundings {
   LastTable table;
   std::optional<Repair> repair;
   std::map<NodeId, std::string> names;
+  std::string blind;  // why nothing would be heard of a fencing; empty: it would, or need not
   std::vector<std::string> warnings;  // what is wrong with the link and sarud cannot put right
 };
 
@@ -48,6 +49,7 @@ struct Surroundings {
 //  "restored": null or {"ms_ago", "what"},
 //  "config": {"hash", "next": null or hash, "waiting_for": [node]},
 //  "view": {"open", "ring", "round", "confirmed", "reason", "age_ms", "moved"},
+//  "partner": null or {"node", "closed", "may_hold", "blind": null or reason},
 //  "members": [{"id", "node", "owns", "weight", "state"}], "warnings": [sentence],
 //  "owners": [node id or null, by block], "moving": [{"block", "from", "to"}]}
 [[nodiscard]] nlohmann::json describe(const State& state, const Options& options,

@@ -39,6 +39,22 @@ string view_text(const json& status) {
   return reason.empty() ? text : text + ": " + reason;
 }
 
+string partner_line(const json& status) {
+  const json partner = status.value("partner", json());
+  if (!partner.is_object()) return "";
+  const string node = partner.at("node").get<string>();
+  string text = "takes the blocks of " + node + " only once it is known to be closed";
+  if (partner.at("closed").get<bool>()) text = node + " is known to be closed";
+  if (partner.at("may_hold").get<bool>()) {
+    text = "WAITS: " + node + " is not here and may still serve; it must be fenced, or: saructl "
+           "confirm-dead " + node + " --yes-it-is-down";
+  }
+  if (!partner.at("blind").is_null()) {
+    text += "; WOULD NOT HEAR of its fencing: " + partner.at("blind").get<string>();
+  }
+  return line("fencing", text);
+}
+
 string member_line(const json& member, unsigned blocks, unsigned self) {
   const unsigned owns = member.at("owns").get<unsigned>();
   const json& weight = member.at("weight");
@@ -103,6 +119,7 @@ string text_of_status(const json& status) {
     text += line("to come", "other settings, once these nodes have them too: " +
                                 joined(config.at("waiting_for")));
   }
+  text += partner_line(status);
   text += "\n  node                id weight  blocks   share  state\n";
   for (const json& member : status.at("members")) text += member_line(member, blocks, self);
   unsigned nobodys = 0;

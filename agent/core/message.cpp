@@ -246,9 +246,10 @@ void Machine::send_hello() {
   hello.lingering = BlockSet(s.config.blocks);
   hello.departed = departed();
   hello.longest_lease = s.longest_lease;
-  hello.since_remaining = guarded(s.longest_lease);
+  const Nanos whole = guarded(s.longest_lease) * (s.config.quorum_device ? 2 : 1);
+  hello.since_remaining = whole;
   if (s.quorate_since) {
-    const Nanos left = *s.quorate_since + guarded(s.longest_lease) - now.raw;
+    const Nanos left = *s.quorate_since + whole - now.raw;
     hello.since_remaining = std::max(Nanos(0), left);
   }
   hello.dropped.assign(s.dropped.begin(), s.dropped.end());
