@@ -94,7 +94,8 @@ class Rig:
         return [f"s{k}" for k in range(1, self.config()["servers"] + 1)]
 
     def machine_names(self):
-        return self.node_names() + self.server_names() + ["client"]
+        extra = ["arbiter"] if self.config()["qdevice"] else []
+        return self.node_names() + self.server_names() + extra + ["client"]
 
     def machine_dir(self, machine):
         return f"{self.dir}/{machine}"

@@ -13,12 +13,15 @@ from riglib.state import RigError, run
 NODE_NET = "10.77.0"
 SERVER_NET = "10.77.1"
 CLIENT_HOST = 250
+ARBITER_HOST = 251
 
 
 def plan(machine):
     """(IPv4, IPv6, MAC) of a machine. The digits are the same in all three: n12 is fd77::12."""
     if machine == "client":
         host, v4_net, v6_net, group = CLIENT_HOST, NODE_NET, "fd77::", 2
+    elif machine == "arbiter":
+        host, v4_net, v6_net, group = ARBITER_HOST, NODE_NET, "fd77::", 2
     elif machine.startswith("s"):
         host, v4_net, v6_net, group = int(machine[1:]), SERVER_NET, "fd77::1:", 1
     else:
