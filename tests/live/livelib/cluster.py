@@ -74,6 +74,7 @@ class Cluster:
         self.pids = {}
         self.children = []
         self.started = False
+        self.qdevice = False
 
     # The rig.
 
@@ -104,12 +105,14 @@ class Cluster:
             raise LiveError(f"'{called}' failed ({process.returncode}): {said}")
         return subprocess.CompletedProcess(argv, process.returncode, out, err)
 
-    def up(self, nodes, token=None, consensus=None, pacemaker=True, ip_version=4):
+    def up(self, nodes, token=None, consensus=None, pacemaker=True, ip_version=4, qdevice=False):
         words = ["up", "--nodes", str(nodes), "--bin", f"{BUILD}/agent", "--ocf", f"{REPO}/ocf"]
         words += ["--token", str(token)] if token else []
         words += ["--consensus", str(consensus)] if consensus else []
         words += [] if pacemaker else ["--no-pacemaker"]
         words += ["--ip-version", str(ip_version)]
+        words += ["--qdevice"] if qdevice else []
+        self.qdevice = qdevice
         self.started = True
         self.rig(*words, timeout=60 + 10 * nodes)
         self.refresh()
@@ -132,7 +135,7 @@ class Cluster:
         status = self.status()
         self.nodes = [node["name"] for node in status["nodes"]]
         self.token, self.consensus = status["token"], status["consensus"] or 1.2 * status["token"]
-        machines = status["nodes"] + [status["client"]]
+        machines = status["nodes"] + status["servers"] + [status["client"]]
         self.pids = {one["name"]: one["pid"] for one in machines}
         self.macs = {one["name"]: one["mac"] for one in machines}
         self.ids = {name: int(name[1:]) for name in self.nodes}
@@ -197,8 +200,13 @@ class Cluster:
 
     # The service.
 
+    def create_words(self, *options):
+        """What makes the clone. sarud wants to be told where two halves can both be quorate."""
+        fencing = ["fencing=ignore"] if self.qdevice else []
+        return [*CREATE[:-1], *fencing, *options, "clone"]
+
     def create_clone(self):
-        self.run(self.living()[0], *CREATE, timeout=90)
+        self.run(self.living()[0], *self.create_words(), timeout=90)
 
     def saructl(self, machine, *words, check=True):
         return self.run(machine, "saructl", *words, timeout=20, check=check)
@@ -225,12 +233,12 @@ def signals_as_errors():
 
 @contextlib.contextmanager
 def running_cluster(name, nodes, token=None, consensus=None, clone=True, on_wait=None,
-                    ip_version=4):
+                    ip_version=4, qdevice=False):
     """A cluster with the clone of the README, taken away at the end whatever happens."""
     cluster = Cluster(name, on_wait)
     with signals_as_errors():
         try:
-            cluster.up(nodes, token, consensus, ip_version=ip_version)
+            cluster.up(nodes, token, consensus, ip_version=ip_version, qdevice=qdevice)
             if clone:
                 cluster.create_clone()
             yield cluster
