@@ -65,6 +65,15 @@ def await_that(condition, seconds, awaited, step=0.1, on_wait=None):
         time.sleep(step)
 
 
+def finish(argv, timeout, called, text=None):
+    """A program outside of the machines that must end in time: a sentence when it does not."""
+    try:
+        return subprocess.run(argv, input=text, capture_output=True, text=True, timeout=timeout,
+                              check=False)
+    except subprocess.TimeoutExpired:
+        raise LiveError(f"{called} did not end within {timeout} s") from None
+
+
 class Cluster:
     """N real nodes and a client. `on_wait(what, seconds)` is called while something takes time."""
 
@@ -121,10 +130,13 @@ class Cluster:
         for child in self.children:
             with contextlib.suppress(ProcessLookupError):
                 child.kill()
-        for child in self.children:
-            child.wait(timeout=10)
+        try:
+            self.rig("down", timeout=60)
+        finally:
+            for child in self.children:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(timeout=10)
         self.children = []
-        self.rig("down", timeout=60)
         self.started = False
 
     def status(self):

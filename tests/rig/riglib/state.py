@@ -37,7 +37,10 @@ class Deadline:
 def run(argv, **kwargs):
     """Runs a tool that must succeed; its own words become the error."""
     kwargs.setdefault("timeout", 30)
-    done = subprocess.run(argv, capture_output=True, text=True, **kwargs)
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, **kwargs)
+    except subprocess.TimeoutExpired as error:
+        raise RigError(f"{' '.join(argv)} did not end within {error.timeout:g} s") from None
     if done.returncode != 0:
         said = (done.stderr or done.stdout).strip()
         raise RigError(f"{' '.join(argv)} failed ({done.returncode}): {said}")
