@@ -84,7 +84,8 @@ class Fire:
         link = cluster.run(cluster.nodes[0], "ip", "-j", "link", "show", "saru1").stdout
         self.mac = json.loads(link)[0]["address"]
         status = cluster.sarud_status(cluster.nodes[0])
-        self.bounds = Bounds(cluster.detection_s(), status["lease_ms"] / 1000)
+        self.bounds = Bounds(cluster.detection_s(), status["lease_ms"] / 1000,
+                             cluster.device_s)
         cluster.wait_stable(RECOVERY_S)
         self.audit = Audit(self.field)
         self.http = HttpLoad(cluster, self.folder, rate=HTTP_RATE)

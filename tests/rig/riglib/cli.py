@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 
-from riglib import cluster, lifecycle, machine, power, switch
+from riglib import arbiter, cluster, lifecycle, machine, power, switch
 from riglib.state import Rig, RigError
 
 ABOUT = """A real Corosync/Pacemaker cluster of N nodes on this one machine.
@@ -128,6 +128,7 @@ def status(rig):
     ports = switch.ports(rig)
     return {"name": rig.name, "dir": rig.dir, "token": config["token"],
             "consensus": config["consensus"], "stonith": config["stonith"],
+            "device_sync_timeout": arbiter.SYNC_TIMEOUT_MS if config["qdevice"] else None,
             "real_time": config["real_time"], "bin": config["bin"], "ocf": config["ocf"],
             "nodes": [node_status(rig, name, said.get(name)) for name in nodes],
             "client": plain_status(rig, "client"),
