@@ -131,13 +131,16 @@ void Machine::on(const RingChanged& event) {
 
 void Machine::on(const QuorumChanged& event) {
   const bool had = has_quorum(s);
+  unsigned votes_here = 0;
   unsigned came_along = 0;
   bool all_known = true;  // a node that was added since makes the quorum we know of too small
   for (const NodeId& node : event.members) {
     all_known = all_known && (s.config.votes.empty() || s.config.votes.contains(node));
+    const auto found = s.config.votes.find(node);
+    const unsigned votes = found == s.config.votes.end() ? 1 : found->second;
+    votes_here += votes;
     if (std::find(event.joined.begin(), event.joined.end(), node) != event.joined.end()) continue;
-    const auto votes = s.config.votes.find(node);
-    came_along += votes == s.config.votes.end() ? 1 : votes->second;
+    came_along += votes;
   }
   s.continuous =
       event.quorate && s.quorate_since && all_known && came_along >= s.config.quorum_votes;
@@ -146,7 +149,9 @@ void Machine::on(const QuorumChanged& event) {
   } else if (!s.continuous) {
     s.quorate_since = now.raw;
   }
-  if (event.quorate && came_along < s.config.quorum_votes && !holds_nothing() &&
+  // Where a quorum device makes up for missing votes and nobody joined, no ring was left behind.
+  const bool by_device = votes_here < s.config.quorum_votes && came_along == votes_here;
+  if (event.quorate && came_along < s.config.quorum_votes && !by_device && !holds_nothing() &&
       !s.config.partner && planted() != Plant::kKeepUnproven) {
     s.unproven = true;
   }

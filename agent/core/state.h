@@ -182,6 +182,7 @@ struct State {
   bool continuous = false;  // it did through the last ring change
   // We hold blocks over a change of the ring by which no quorum came along with us: another quorate
   // ring may stand beside this one, unnoticed. No lease grows until somebody vouches for the ring.
+  // Not so where only a quorum device makes the quorum and nobody joined: no ring was left behind.
   bool unproven = false;
 
   View view;

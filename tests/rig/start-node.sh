@@ -6,6 +6,11 @@ if ! pidof -q corosync; then
   # A daemon of its own, below pid 1: Pacemaker does not wait for children that are not its own.
   setsid -f corosync -f </dev/null >/var/log/corosync.out 2>&1
 fi
+# The client of the quorum device ends with its Corosync.
+if grep -q 'model: net' /etc/corosync/corosync.conf && ! pidof -q corosync-qdevice; then
+  setsid -f sh -c 'until corosync-cfgtool -s; do pidof -q corosync || exit; sleep 0.05; done
+    mkdir -p /run/corosync-qdevice; exec corosync-qdevice -f' </dev/null >/var/log/qdevice.out 2>&1
+fi
 [ "$1" = yes ] || exit 0
 tries=0
 until corosync-cfgtool -s >/dev/null 2>&1; do

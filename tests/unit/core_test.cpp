@@ -219,6 +219,25 @@ TEST(Lease, DoesNotGrowOnARingThatNoQuorumCameAlongToUnlessSomebodyVouches) {
   EXPECT_EQ(growth_on_a_ring_with({NodeId{2}}), Nanos(0));
 }
 
+// Three nodes and two votes of a quorum device: two nodes are quorate with it, but not without.
+TEST(Lease, GrowsOnARingThatADeviceMakesQuorateUnlessSomebodyJoined) {
+  for (const bool joined : {false, true}) {
+    Cluster c(3);
+    c.start();
+    c.feed(1, VotesChanged{{{NodeId{1}, 1}, {NodeId{2}, 1}, {NodeId{3}, 1}}, 3, 5});
+    const Nanos before = c.state(1).granted->raw;
+    c.deaf = c.stopped = {2, 3};
+    c.feed(1, GroupChanged{{c.process(1)}, {c.process(2), c.process(3)}, {}});
+    c.feed(1, RingChanged{{NodeId{1}, 8}, {NodeId{1}, NodeId{2}}});
+    std::vector<NodeId> newcomers;
+    if (joined) newcomers.push_back(NodeId{2});
+    c.feed(1, QuorumChanged{{NodeId{1}, 8}, true, {NodeId{1}, NodeId{2}}, newcomers});
+    c.run(kLease / 2);
+    EXPECT_EQ(c.state(1).granted->raw > before, !joined);
+    EXPECT_LT(c.owned(1), kBlockCount) << "its quorum is new: nobody's blocks wait";
+  }
+}
+
 TEST(Exclusion, SilentMemberIsExcludedAndItsBlocksWaitForItsLease) {
   Cluster c(3);
   c.start();

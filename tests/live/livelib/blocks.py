@@ -5,7 +5,7 @@ Nothing here asks sarud, and nothing here shares code with it."""
 import json
 import subprocess
 
-from livelib.cluster import ENVIRONMENT, LiveError, program
+from livelib.cluster import ENVIRONMENT, LiveError, finish, program
 
 BLOCKS = 512
 PORTS = 65536 // BLOCKS
@@ -39,7 +39,8 @@ def read_kernels(cluster, nodes=None, table=TABLE):
     found = {}
     for node, process in running.items():
         try:
-            found[node] = parse_owned(process.communicate(timeout=20)[0])
+            said = process.communicate(timeout=20)[0]
+            found[node] = parse_owned(said) if process.returncode == 0 else None
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
@@ -110,8 +111,9 @@ def forecast(cluster, kernels, members):
     for node in members:
         blocks = sorted(kernels.get(node) or ())
         text += " ".join(str(number) for number in [cluster.ids[node], len(blocks), *blocks]) + "\n"
-    done = subprocess.run([program("saru-forecast")], input=text, stdout=subprocess.PIPE, text=True,
-                          timeout=20, check=True)
+    done = finish([program("saru-forecast")], 20, "saru-forecast", text)
+    if done.returncode != 0:
+        raise LiveError(f"saru-forecast failed: {done.stderr.strip()}")
     names = {number: node for node, number in cluster.ids.items()}
     return {block: names.get(int(word)) for block, word in enumerate(done.stdout.split())}
 

@@ -65,6 +65,15 @@ def await_that(condition, seconds, awaited, step=0.1, on_wait=None):
         time.sleep(step)
 
 
+def finish(argv, timeout, called, text=None):
+    """A program outside of the machines that must end in time: a sentence when it does not."""
+    try:
+        return subprocess.run(argv, input=text, capture_output=True, text=True, timeout=timeout,
+                              check=False)
+    except subprocess.TimeoutExpired:
+        raise LiveError(f"{called} did not end within {timeout} s") from None
+
+
 class Cluster:
     """N real nodes and a client. `on_wait(what, seconds)` is called while something takes time."""
 
@@ -74,6 +83,7 @@ class Cluster:
         self.pids = {}
         self.children = []
         self.started = False
+        self.qdevice, self.device_s = False, 0.0
 
     # The rig.
 
@@ -104,12 +114,14 @@ class Cluster:
             raise LiveError(f"'{called}' failed ({process.returncode}): {said}")
         return subprocess.CompletedProcess(argv, process.returncode, out, err)
 
-    def up(self, nodes, token=None, consensus=None, pacemaker=True, ip_version=4):
+    def up(self, nodes, token=None, consensus=None, pacemaker=True, ip_version=4, qdevice=False):
         words = ["up", "--nodes", str(nodes), "--bin", f"{BUILD}/agent", "--ocf", f"{REPO}/ocf"]
         words += ["--token", str(token)] if token else []
         words += ["--consensus", str(consensus)] if consensus else []
         words += [] if pacemaker else ["--no-pacemaker"]
         words += ["--ip-version", str(ip_version)]
+        words += ["--qdevice"] if qdevice else []
+        self.qdevice = qdevice
         self.started = True
         self.rig(*words, timeout=60 + 10 * nodes)
         self.refresh()
@@ -118,10 +130,13 @@ class Cluster:
         for child in self.children:
             with contextlib.suppress(ProcessLookupError):
                 child.kill()
-        for child in self.children:
-            child.wait(timeout=10)
+        try:
+            self.rig("down", timeout=60)
+        finally:
+            for child in self.children:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(timeout=10)
         self.children = []
-        self.rig("down", timeout=60)
         self.started = False
 
     def status(self):
@@ -132,7 +147,8 @@ class Cluster:
         status = self.status()
         self.nodes = [node["name"] for node in status["nodes"]]
         self.token, self.consensus = status["token"], status["consensus"] or 1.2 * status["token"]
-        machines = status["nodes"] + [status["client"]]
+        self.device_s = (status["device_sync_timeout"] or 0) / 1000
+        machines = status["nodes"] + status["servers"] + [status["client"]]
         self.pids = {one["name"]: one["pid"] for one in machines}
         self.macs = {one["name"]: one["mac"] for one in machines}
         self.ids = {name: int(name[1:]) for name in self.nodes}
@@ -197,8 +213,13 @@ class Cluster:
 
     # The service.
 
+    def create_words(self, *options):
+        """What makes the clone. sarud wants to be told where two halves can both be quorate."""
+        fencing = ["fencing=ignore"] if self.qdevice else []
+        return [*CREATE[:-1], *fencing, *options, "clone"]
+
     def create_clone(self):
-        self.run(self.living()[0], *CREATE, timeout=90)
+        self.run(self.living()[0], *self.create_words(), timeout=90)
 
     def saructl(self, machine, *words, check=True):
         return self.run(machine, "saructl", *words, timeout=20, check=check)
@@ -225,12 +246,12 @@ def signals_as_errors():
 
 @contextlib.contextmanager
 def running_cluster(name, nodes, token=None, consensus=None, clone=True, on_wait=None,
-                    ip_version=4):
+                    ip_version=4, qdevice=False):
     """A cluster with the clone of the README, taken away at the end whatever happens."""
     cluster = Cluster(name, on_wait)
     with signals_as_errors():
         try:
-            cluster.up(nodes, token, consensus, ip_version=ip_version)
+            cluster.up(nodes, token, consensus, ip_version=ip_version, qdevice=qdevice)
             if clone:
                 cluster.create_clone()
             yield cluster

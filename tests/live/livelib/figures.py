@@ -9,7 +9,7 @@ import sys
 import time
 
 from livelib import measure
-from livelib.cluster import REPO, LiveError, program, running_cluster
+from livelib.cluster import REPO, LiveError, finish, program, running_cluster
 from livelib.story import number
 from livelib.tap import folder_for_logs, run_under_load
 
@@ -118,8 +118,7 @@ def bench():
     """The benchmark of the kernel's part; its JSON lines, None when it is not built."""
     script = f"{REPO}/tests/kernel/bench.sh"
     tool = program("nft_bench")
-    done = subprocess.run([script, tool], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                          timeout=300, check=False)
+    done = finish([script, tool], 300, script)
     if done.returncode != 0:
         raise LiveError(f"{script} failed: {done.stderr.strip()}")
     return done.stdout

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import json
+import math
 import os
 import random
 import shutil
@@ -11,12 +12,13 @@ import tempfile
 import time
 
 from livelib import blocks as blocks_of
-from livelib.cluster import ADDRESS, CREATE, LiveError, program, running_cluster
+from livelib.cluster import ADDRESS, LiveError, program, running_cluster
 from livelib.fire_audit import Audit, judge, longest_silence
 from livelib.fire_bounds import Bounds
 from livelib.fire_field import RECOVERY_S, Field
-from livelib.fire_kinds import KINDS, PLANTS
-from livelib.load import HttpLoad, Witness, end, read_lines, real_time
+from livelib.fire_kinds import KINDS, PLANTS, SPLITS
+from livelib.fire_splits import splits
+from livelib.load import HttpLoad, Witness, end, last_answer, real_time
 from livelib.tap import TELL_EVERY_S, TOOLS
 
 HTTP_RATE = 30
@@ -76,13 +78,14 @@ class Fire:
 
     def start(self):
         cluster = self.cluster
-        cluster.run(cluster.nodes[0], *CREATE[:-1], f"log_file={LOG_FILE}", "clone", timeout=90)
+        cluster.run(cluster.nodes[0], *cluster.create_words(f"log_file={LOG_FILE}"), timeout=90)
         self.field.servers.start()
         self.field.settled(cluster.nodes, "all kernels to hold the agreed table")
         link = cluster.run(cluster.nodes[0], "ip", "-j", "link", "show", "saru1").stdout
         self.mac = json.loads(link)[0]["address"]
         status = cluster.sarud_status(cluster.nodes[0])
-        self.bounds = Bounds(cluster.detection_s(), status["lease_ms"] / 1000)
+        self.bounds = Bounds(cluster.detection_s(), status["lease_ms"] / 1000,
+                             cluster.device_s)
         cluster.wait_stable(RECOVERY_S)
         self.audit = Audit(self.field)
         self.http = HttpLoad(cluster, self.folder, rate=HTTP_RATE)
@@ -153,8 +156,9 @@ class Fire:
             file.write("\n".join([result.fault.kind + ": " + result.fault.text,
                                   *result.complaints]) + "\n")
         for node in self.cluster.status()["nodes"]:
-            shutil.copytree(node["log_dir"], f"{kept}/{node['name']}", symlinks=True,
-                            ignore_dangling_symlinks=True)
+            with contextlib.suppress(OSError):  # what is written meanwhile may be gone meanwhile
+                shutil.copytree(node["log_dir"], f"{kept}/{node['name']}", symlinks=True,
+                                ignore_dangling_symlinks=True)
             with contextlib.suppress(LiveError):
                 said = self.cluster.run(node["name"], "sh", "-c", "nft list ruleset; ip addr; "
                                         "crm_mon -1A; saructl status --json; saructl events",
@@ -172,7 +176,7 @@ class Fire:
         self.witness.stop()
         answers = self.http.stop()
         end(self.probes, 15, "the UDP probes")
-        sent = json.loads(read_lines(self.probes_output)[-1])
+        sent = last_answer(self.probes_output, "the load of UDP probes")
         return answers, sent
 
 
@@ -198,6 +202,17 @@ def table(results, also=()):
             for row in [heads, *rows]]
 
 
+def splits_told(results, nodes):
+    """Which splits of these nodes there were, by kind, as lines of text."""
+    told = []
+    for kind in SPLITS:
+        ran = {one.fault.split for one in results if one.fault.kind == kind}
+        if ran:
+            told.append(f"{kind}: {len(ran)} of the {len(splits(nodes))} splits: "
+                        + ", ".join(split.replace(" ", "") for split in sorted(ran)))
+    return told
+
+
 class Teller:
     """Says what is being waited for, when that takes long."""
 
@@ -213,7 +228,7 @@ class Teller:
 def burn(fire, options, kinds):
     """Fault after fault until the time is over or one has failed."""
     faults = sequence(options.seed, fire.cluster.nodes, kinds)
-    until = time.monotonic() + options.minutes * 60
+    until = time.monotonic() + (options.minutes * 60 if options.minutes else math.inf)
     number = 0
     for number, fault in enumerate(faults, 1):
         if number < options.first:
@@ -238,20 +253,45 @@ def parse(argv):
         epilog="kinds:\n" + "\n".join(f"  {k:<18}{one.about}" for k, one in KINDS.items()) +
         "\nplanted, with --only (the run must fail):\n" +
         "\n".join(f"  {k:<18}{one.about}" for k, one in PLANTS.items()))
-    parser.add_argument("--minutes", type=float, default=10, help="for how long new faults begin")
+    parser.add_argument("--minutes", type=float,
+                        help="for how long new faults begin (10; without end if it counts faults)")
     parser.add_argument("--seed", default="1", help="the same faults in the same order (1)")
-    parser.add_argument("--nodes", type=int, default=3, choices=(3, 5))
+    parser.add_argument("--nodes", type=int, default=3, choices=(2, 3, 4, 5))
+    parser.add_argument("--qdevice", action="store_true",
+                        help="with a quorum device and its faults; for 2 or 4 nodes")
     parser.add_argument("--only", action="append", metavar="KIND", choices=[*KINDS, *PLANTS],
                         help="of these kinds only; may be repeated; the faults stay what they were")
     parser.add_argument("--first", type=int, default=1, metavar="N", help="begin with the Nth")
     parser.add_argument("--count", type=int, default=0, metavar="N", help="end after N faults")
+    parser.add_argument("--every-split", action="store_true",
+                        help="each split of the nodes once, by the switch and in the ring alone "
+                        "(or as --only says)")
     parser.add_argument("--list", action="store_true",
                         help="tell which faults it would be (the first 50, or --count)")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    if options.qdevice != (options.nodes % 2 == 0):
+        parser.error("two or four nodes go with --qdevice, and only they")
+    complete(options)
+    return options
+
+
+def complete(options):
+    """What follows from other options."""
+    drawn = [kind for kind, fault in KINDS.items() if options.qdevice or not fault.needs_device]
+    if options.every_split:
+        options.only = options.only or SPLITS
+        options.count = len(options.only) * len(splits(names_of(options.nodes)))
+    options.kinds = options.only or drawn
+    if options.minutes is None:
+        options.minutes = 0 if options.count else 10
+
+
+def names_of(nodes):
+    return [f"n{k}" for k in range(1, nodes + 1)]
 
 
 def show(options, kinds):
-    nodes = [f"n{k}" for k in range(1, options.nodes + 1)]
+    nodes = names_of(options.nodes)
     last = options.first + (options.count or 50)
     for number, fault in enumerate(sequence(options.seed, nodes, kinds), 1):
         if number >= last:
@@ -262,7 +302,7 @@ def show(options, kinds):
 
 def main(argv):
     options = parse(argv)
-    kinds = options.only or list(KINDS)
+    kinds = options.kinds
     if options.list:
         show(options, kinds)
         return 0
@@ -275,7 +315,7 @@ def main(argv):
         for tool in TOOLS:
             program(tool)
         with running_cluster(f"fire{os.getpid() % 10000}", nodes=options.nodes, clone=False,
-                             on_wait=teller.waits) as cluster:
+                             on_wait=teller.waits, qdevice=options.qdevice) as cluster:
             fire = Fire(cluster, folder)
             fire.start()
             print(f"{options.nodes} nodes, seed {options.seed}; token {cluster.token} ms, "
@@ -284,7 +324,8 @@ def main(argv):
                 good = burn(fire, options, kinds)
                 good_end = conclude(fire) if good else True
             finally:
-                print("\n" + "\n".join(table(fire.results, PLANTS)), flush=True)
+                print("\n" + "\n".join(table(fire.results, PLANTS)
+                                       + splits_told(fire.results, cluster.nodes)), flush=True)
     except LiveError as error:
         print(f"fire: {error}", file=sys.stderr)
         return 2

@@ -13,7 +13,7 @@ DAEMONS = (*STACK, "corosync", "sarud")
 FILES_MAX = 100    # of one sarud; it has about 30
 FATAL = re.compile(r"SARU_CHECK|terminate called|AddressSanitizer|runtime error:|stack smashing|"
                    r"free\(\): |malloc\(\): |corrupted ")
-LINE = re.compile(r"^\w{3} +\d+ [\d:.]+ \[(\d+)\] (\w+) +(.*)$")
+LINE = re.compile(r"^\w{3} +\d+ [\d:.]+ \[(\d+)\] +(\w+) +(.*)$")  # the level is padded
 
 
 class Reader:
@@ -70,6 +70,9 @@ class Audit:
                      for name in others]
         self.errors = []
         self.check_logs()
+        silent = [node for node, ends in self.ends.items() if ends.running is None]
+        if silent:
+            raise LiveError(f"the logs of sarud on {' '.join(silent)} say nothing of its start")
         self.measure = {node: self.belongings(node) for node in self.cluster.nodes}
         self.namespaces = self.count_namespaces()
 

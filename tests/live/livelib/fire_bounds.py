@@ -19,19 +19,28 @@ PACEMAKER_S = 15.0
 class Bounds:
     """All in seconds, for the token, consensus and lease that are in force."""
 
-    def __init__(self, detection_s, lease_s):
+    def __init__(self, detection_s, lease_s, device_s=0.0):
+        """device_s: for how long Corosync waits for a quorum device; 0: there is none."""
         self.detection = detection_s
         self.lease = lease_s
         self.planned = VIEW_S
         self.mended = LOOK_S + VIEW_S
         # Of an owner that is gone: its lease runs out, the others have a new view by then.
-        self.lost = max(detection_s, lease_s * (1 + DRIFT) + GUARD_S) + VIEW_S
+        guarded = lease_s * (1 + DRIFT) + GUARD_S
+        self.lost = max(detection_s, guarded) + VIEW_S
+        self.device = device_s
+        if device_s:
+            # Of two nodes the last one is quorate only then, and that quorum must last a lease.
+            self.lost = detection_s + device_s + guarded + VIEW_S
         # Rings that find each other again, and blocks that nobody had: quorate_since starts anew.
         self.rejoined = LINK_S + detection_s + self.lost
         self.pacemaker = PACEMAKER_S
 
     def slept(self, hold_s):
-        """It woke before the others took its blocks, closed, and they wait once more."""
+        """It woke before the others took its blocks, closed, and they wait once more. One node and
+        a device take no blocks of a process that sleeps: it might be granted more elsewhere."""
+        if self.device:
+            return hold_s + self.lost
         return min(hold_s, self.lost) + self.lost
 
     def no_quorum(self, hold_s):

@@ -23,6 +23,7 @@ def between(draw, low, high):
 class Fault:
     kind = ""
     about = ""
+    needs_device = False
 
     recovery_s = RECOVERY_S
     calm_s = 20  # until the short-lived children of Pacemaker's monitors have ended

@@ -19,19 +19,25 @@ def splits(nodes):
             if len(parts) > 1]
 
 
+def deck(nodes, seed):
+    """All splits in the order of their turns: those in two parts come first."""
+    ways = splits(nodes)
+    random.Random(seed).shuffle(ways)
+    return sorted(ways, key=lambda parts: len(parts) > 2)
+
+
 class Split(Fault):
     """The nodes are cut in parts. All splits have had their turn before one comes again."""
 
     def set_up(self, draw, turn):
-        ways = splits(self.nodes)
-        random.Random(f"{self.seed} {self.kind} deck {turn // len(ways)}").shuffle(ways)
-        self.parts = ways[turn % len(ways)]
+        count = len(splits(self.nodes))
+        self.parts = deck(self.nodes, f"{self.seed} {self.kind} deck {turn // count}")[turn % count]
         self.quorate = 2 * len(self.parts[0]) > len(self.nodes)
         self.brief = draw.random() < 0.5
         self.seconds = between(draw, 0.05, 1.5) if self.brief else between(draw, 0.5, 4)
         self.held = self.seconds
-        parts = " | ".join(" ".join(part) for part in self.parts)
-        self.text = f"{parts}, {'' if self.brief or not self.quorate else 'settled + '}" \
+        self.split = " | ".join(" ".join(part) for part in self.parts)
+        self.text = f"{self.split}, {'' if self.brief or not self.quorate else 'settled + '}" \
                     f"{self.seconds} s"
 
     def cut(self, field):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What is sent to the shared address, who answers it, and the witnesses that watch."""
+import contextlib
 import json
 import os
 import signal
@@ -7,7 +8,7 @@ import subprocess
 import time
 
 from livelib import blocks as blocks_of
-from livelib.cluster import ADDRESS, LiveError, await_that, program
+from livelib.cluster import ADDRESS, LiveError, await_that, finish, program
 
 HTTP_RATE = 100
 PROBED_BLOCKS = 32
@@ -42,8 +43,17 @@ def end(process, seconds, what):
         return process.wait(timeout=seconds)
     except subprocess.TimeoutExpired:
         process.kill()
-        process.wait(timeout=10)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=10)
         raise LiveError(f"{what} did not end within {seconds} s of SIGTERM") from None
+
+
+def last_answer(path, what):
+    """The last line of what a program has written, which tells its results."""
+    lines = read_lines(path)
+    if not lines:
+        raise LiveError(f"{what} ended without a result")
+    return json.loads(lines[-1])
 
 
 class Servers:
@@ -85,7 +95,7 @@ class Witness:
             argv += ["--mac-of", f"{node}={cluster.macs[node]}"]
         with open(self.errors, "w", encoding="utf-8") as errors:
             self.process = cluster.start(argv, subprocess.DEVNULL, stderr=errors)
-        await_that(self.started, 10, "the witness to listen")
+        await_that(self.started, 30, "the witness to listen")
 
     def said(self):
         with open(self.errors, encoding="utf-8") as file:
@@ -101,8 +111,7 @@ class Witness:
         argv = [program("saru-witness"), "report", "--records", self.records,
                 "--event", f"{name}={at_ns}", "--before-ms", str(int(before_ms)),
                 "--after-ms", str(int(after_ms))]
-        done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                              timeout=120, check=False)
+        done = finish(argv, 120, f"the witness's judgement of {name}")
         if done.returncode not in (0, 1, 2):
             raise LiveError(f"the witness cannot judge {name}: {done.stderr.strip()}")
         return json.loads(done.stdout)["events"][0]
@@ -110,7 +119,7 @@ class Witness:
     def stop(self):
         """The summary of the whole run."""
         end(self.process, 30, "the witness")
-        summary = json.loads(read_lines(self.output)[-1])
+        summary = last_answer(self.output, "the witness")
         if summary.get("type") != "summary":
             raise LiveError(f"the witness gave no summary: {self.said()}")
         return summary
@@ -129,7 +138,8 @@ class HttpLoad:
         # A SYN is repeated after 1, 3, 7, 15 s: so much patience sees the end of a crash.
         self.timeout_s = 10 + 3 * cluster.detection_s()
         argv = [program("saru-probe"), "http", *each("--address", address), "--seconds",
-                "7200", "--connections-per-second", str(rate), "--timeout", f"{self.timeout_s:.1f}",
+                "86000", "--connections-per-second", str(rate),
+                "--timeout", f"{self.timeout_s:.1f}",
                 "--log", self.log, "--expect", ",".join(cluster.nodes)]
         argv = real_time(argv)
         with open(self.output, "w", encoding="utf-8") as output:
@@ -142,7 +152,7 @@ class HttpLoad:
 
     def stop(self):
         end(self.process, 20 + self.timeout_s, "the HTTP load")
-        return json.loads(read_lines(self.output)[-1])
+        return last_answer(self.output, "the HTTP load")
 
 
 class Probes:
@@ -159,7 +169,7 @@ class Probes:
 
     def stop(self):
         end(self.process, 15, "the UDP probes")
-        return json.loads(read_lines(self.output)[-1])
+        return last_answer(self.output, "the load of UDP probes")
 
 
 class Monitor:

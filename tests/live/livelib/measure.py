@@ -144,14 +144,16 @@ class Run:
         return self.finish("kill", first_ns, probes, before, after, at_ns, broken=broken,
                            touched=probes.blocks)
 
-    def disturb(self, name, act, seconds=90):
-        """Anything else: act() under probes to blocks of all nodes, until all is as it was."""
+    def disturb(self, name, act, seconds=90, staying=None):
+        """Anything else: act() under probes to blocks of all nodes, until all is as it was.
+        staying: a node whose blocks are told apart, as those that are not touched."""
         before = blocks_of.read_kernels(self.cluster)
         probes, first_ns = self.probe(blocks_of.spread(range(blocks_of.BLOCKS), 48), rate=400)
         at_ns = time.time_ns()
         act()
         after = self.settled(seconds, f"the cluster to recover from: {name}")
-        return self.finish(name, first_ns, probes, before, after, at_ns, touched=probes.blocks)
+        touched = [block for block in probes.blocks if block not in before.get(staying, ())]
+        return self.finish(name, first_ns, probes, before, after, at_ns, touched=touched)
 
     def will_move(self, before, members):
         now, soon = blocks_of.owners(before), blocks_of.forecast(self.cluster, before, members)

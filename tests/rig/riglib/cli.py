@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 
-from riglib import cluster, lifecycle, machine, power, switch
+from riglib import arbiter, cluster, lifecycle, machine, power, switch
 from riglib.state import Rig, RigError
 
 ABOUT = """A real Corosync/Pacemaker cluster of N nodes on this one machine.
@@ -74,6 +74,8 @@ def add_up(up):
     up.add_argument("--crypto", default="aes256", choices=("aes256", "aes128", "none"),
                     help="knet encryption (aes256, with sha256)")
     up.add_argument("--two-node", action="store_true", help="votequorum two_node, with --nodes 2")
+    up.add_argument("--qdevice", action="store_true",
+                    help="a machine 'arbiter' with corosync-qnetd gives one more vote (ffsplit)")
     up.add_argument("--stonith", action="store_true",
                     help="real fencing: device 'power' (fence_rig) kills and boots nodes")
     up.add_argument("--ip-version", type=int, default=4, choices=(4, 6),
@@ -126,10 +128,12 @@ def status(rig):
     ports = switch.ports(rig)
     return {"name": rig.name, "dir": rig.dir, "token": config["token"],
             "consensus": config["consensus"], "stonith": config["stonith"],
+            "device_sync_timeout": arbiter.SYNC_TIMEOUT_MS if config["qdevice"] else None,
             "real_time": config["real_time"], "bin": config["bin"], "ocf": config["ocf"],
             "nodes": [node_status(rig, name, said.get(name)) for name in nodes],
             "client": plain_status(rig, "client"),
-            "servers": [plain_status(rig, name) for name in rig.server_names()],
+            "servers": [plain_status(rig, name) for name in rig.machine_names()
+                        if name not in rig.node_names() + ["client"]],
             "switch": {"name": rig.switch, "netns": f"/run/netns/{rig.switch}",
                        "ports": {name: name for name in rig.machine_names() if name in ports}}}
 

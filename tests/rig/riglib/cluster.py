@@ -7,7 +7,7 @@ import subprocess
 import time
 import xml.etree.ElementTree
 
-from riglib import machine, switch
+from riglib import arbiter, machine, switch
 from riglib.state import Deadline, RigError
 
 # From here on, real-time Corosyncs would leave no time to Pacemaker on a machine with few cores.
@@ -36,7 +36,7 @@ totem {{
 }}
 quorum {{
   provider: corosync_votequorum
-{two_node}}}
+{two_node}{device}}}
 system {{
   sched_rr: {sched_rr}
   move_to_root_cgroup: no
@@ -104,7 +104,7 @@ def corosync_conf(config):
         token=config["token"], ping=ping, ping_timeout=ping_timeout, nodes=nodes,
         sched_rr="yes" if config["real_time"] else "no",
         consensus=f"  consensus: {config['consensus']}\n" if config["consensus"] else "",
-        two_node="  two_node: 1\n" if config["two_node"] else "")
+        two_node="  two_node: 1\n" if config["two_node"] else "", device=arbiter.conf(config))
 
 
 def write(path, text, mode=0o644, owner=None):
@@ -175,12 +175,13 @@ def prepare_node(home, config):
 # What the nodes say.
 
 def parse_quorumtool(text):
+    """Members are nodes; the quorum device is listed among them as node 0."""
     view = {"quorate": False, "members": []}
     for line in text.splitlines():
         words = line.split()
         if line.startswith("Quorate:"):
             view["quorate"] = words[1] == "Yes"
-        elif len(words) >= 3 and words[0].isdigit() and words[1].isdigit():
+        elif len(words) >= 3 and words[0].isdigit() and words[1].isdigit() and words[0] != "0":
             view["members"].append(int(words[0]))
     return view
 

@@ -3,10 +3,11 @@
 import contextlib
 import os
 import re
+import shutil
 import signal
 import time
 
-from riglib import cluster, machine, power, switch
+from riglib import arbiter, cluster, machine, power, switch
 from riglib.state import Deadline, RigError, run
 
 REPO = os.path.dirname(os.path.dirname(machine.HERE))
@@ -58,6 +59,11 @@ def check_host(options):
         raise RigError(f"--servers {options.servers}: from 0 to 32")
     if options.two_node and options.nodes != 2:
         raise RigError("--two-node goes with --nodes 2 only")
+    if options.two_node and options.qdevice:
+        raise RigError("--two-node: not with --qdevice")
+    if options.qdevice and not all(shutil.which(tool, path=machine.PATH)
+                                   for tool in ("corosync-qdevice", "corosync-qnetd")):
+        raise RigError("--qdevice: needs the Debian packages corosync-qdevice corosync-qnetd")
     if options.token is None:
         options.token = default_token(options.nodes)
     if options.token < 50:
@@ -96,7 +102,7 @@ def agents(given):
 def make_config(rig, options):
     return {"name": rig.name, "nodes": options.nodes, "servers": options.servers,
             "token": options.token, "consensus": options.consensus, "crypto": options.crypto,
-            "two_node": options.two_node, "stonith": options.stonith,
+            "two_node": options.two_node, "qdevice": options.qdevice, "stonith": options.stonith,
             "ip_version": options.ip_version,
             "pacemaker": options.pacemaker,
             "real_time": options.nodes <= cluster.CROWD and cluster.may_use_real_time(),
@@ -158,12 +164,18 @@ def build(rig, config, options, say):
     reached(f"{len(names)} machines on the switch", "machines_s")
     nodes = rig.node_names()
     crowd = len(nodes) > cluster.CROWD
+    if config["qdevice"]:
+        arbiter.start(rig)
     for name in nodes:
         machine.start_cluster(rig, name, config["pacemaker"] and not crowd)
     deadline = Deadline(options.timeout or 90 + 5 * len(nodes))
     cluster.wait_until(rig, deadline.left(), f"Corosync on {len(nodes)} nodes to agree",
                        lambda: members_problem(rig, nodes))
     reached(f"Corosync: {len(nodes)} members on every node", "corosync_s")
+    if config["qdevice"]:
+        cluster.wait_until(rig, max(1, deadline.left()), "the quorum device to vote",
+                           lambda: arbiter.problem(rig, nodes))
+        reached("the quorum device votes", "qdevice_s")
     if config["pacemaker"]:
         for name in nodes if crowd else []:  # one storm after the other
             machine.start_cluster(rig, name, True)
@@ -197,6 +209,8 @@ def boot_again(rig, names):
         prepare_boot(rig, name)
     machine.boot(rig, names)
     for name in names:
+        if name == arbiter.NAME:
+            arbiter.start(rig)
         if name in rig.node_names():
             machine.start_cluster(rig, name, rig.config()["pacemaker"])
 
@@ -218,7 +232,7 @@ def namespace_id(path):
 
 
 def netns_names(rig):
-    pattern = re.compile(re.escape(rig.name) + r"-(lan|client|s\d+)$")
+    pattern = re.compile(re.escape(rig.name) + r"-(lan|client|arbiter|s\d+)$")
     names = os.listdir("/run/netns") if os.path.isdir("/run/netns") else []
     return sorted(name for name in names if pattern.match(name))
 

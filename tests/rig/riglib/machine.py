@@ -64,6 +64,15 @@ def processes(pid):
     return found
 
 
+def ended(process, seconds, called):
+    """The exit code of a process of ours that must end soon."""
+    try:
+        return process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise RigError(f"{called} did not end within {seconds} s") from None
+
+
 # Life and death.
 
 def build_init(rig):
@@ -103,7 +112,7 @@ class Booting:
 
     def await_namespaces(self, deadline):
         self.pid = int(self._answer(deadline, f"the namespaces of {self.machine}"))
-        self.process.wait(timeout=10)
+        ended(self.process, 30, f"the starter of {self.machine}")
         self.rig.write_json(f"{self.machine}/init.json",
                             {"pid": self.pid, "start": proc_state(self.pid)[1]})
 
@@ -248,7 +257,7 @@ def start_cluster(rig, machine, pacemaker):
     command = ["setsid", "-f", "/run/saru-rig/start-node.sh", "yes" if pacemaker else "no"]
     with open(f"{rig.machine_dir(machine)}/console.log", "ab") as console:
         process = popen(pid, command, stdout=console, stderr=console)
-        if process.wait(timeout=20) != 0:
+        if ended(process, 30, f"{machine}: start-node.sh") != 0:
             raise RigError(f"{machine}: start-node.sh could not be started; log: {console.name}")
 
 

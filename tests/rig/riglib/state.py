@@ -37,7 +37,10 @@ class Deadline:
 def run(argv, **kwargs):
     """Runs a tool that must succeed; its own words become the error."""
     kwargs.setdefault("timeout", 30)
-    done = subprocess.run(argv, capture_output=True, text=True, **kwargs)
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, **kwargs)
+    except subprocess.TimeoutExpired as error:
+        raise RigError(f"{' '.join(argv)} did not end within {error.timeout:g} s") from None
     if done.returncode != 0:
         said = (done.stderr or done.stdout).strip()
         raise RigError(f"{' '.join(argv)} failed ({done.returncode}): {said}")
@@ -94,7 +97,8 @@ class Rig:
         return [f"s{k}" for k in range(1, self.config()["servers"] + 1)]
 
     def machine_names(self):
-        return self.node_names() + self.server_names() + ["client"]
+        extra = ["arbiter"] if self.config()["qdevice"] else []
+        return self.node_names() + self.server_names() + extra + ["client"]
 
     def machine_dir(self, machine):
         return f"{self.dir}/{machine}"

@@ -5,20 +5,23 @@ A partition is a second bridge: the ports of the nodes that are cut off move the
 and nothing joins the two bridges. That is what the failure of a line between two switches looks
 like: frames vanish, no node loses its carrier, and each side goes on as a working network.
 """
+import contextlib
 import os
-import subprocess
 
 from riglib.state import RigError, run
 
 NODE_NET = "10.77.0"
 SERVER_NET = "10.77.1"
 CLIENT_HOST = 250
+ARBITER_HOST = 251
 
 
 def plan(machine):
     """(IPv4, IPv6, MAC) of a machine. The digits are the same in all three: n12 is fd77::12."""
     if machine == "client":
         host, v4_net, v6_net, group = CLIENT_HOST, NODE_NET, "fd77::", 2
+    elif machine == "arbiter":
+        host, v4_net, v6_net, group = ARBITER_HOST, NODE_NET, "fd77::", 2
     elif machine.startswith("s"):
         host, v4_net, v6_net, group = int(machine[1:]), SERVER_NET, "fd77::1:", 1
     else:
@@ -28,10 +31,10 @@ def plan(machine):
 
 def batch(namespace, commands):
     """Several `ip` commands in one process; any that fails is an error."""
-    done = subprocess.run(["ip", "-n", namespace, "-batch", "-"], input="\n".join(commands) + "\n",
-                          capture_output=True, text=True, timeout=30, check=False)
-    if done.returncode != 0:
-        raise RigError(f"switch {namespace}: {done.stderr.strip()} (of: {'; '.join(commands)})")
+    try:
+        run(["ip", "-n", namespace, "-batch", "-"], input="\n".join(commands) + "\n")
+    except RigError as error:
+        raise RigError(f"switch {namespace}: {error} (of: {'; '.join(commands)})") from None
 
 
 def bridge_commands(bridge):
@@ -65,8 +68,8 @@ def unplug(rig, machine):
 
 def remove_port(rig, machine):
     """Removes the port if it is still there; the kernel also does so once the namespace is gone."""
-    subprocess.run(["ip", "-n", rig.switch, "link", "del", machine], capture_output=True,
-                   timeout=30, check=False)
+    with contextlib.suppress(RigError):
+        run(["ip", "-n", rig.switch, "link", "del", machine])
 
 
 def ports(rig):
