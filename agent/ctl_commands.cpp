@@ -247,9 +247,9 @@ CtlResult ctl_weight(const CtlOptions& options) {
 
 CtlResult ctl_confirm_dead(const CtlOptions& options) {
   if (!options.confirmed) {
-    return fail(ExitCode::kBadHere,
-                "if " + options.node + " is not down, two nodes will answer one packet: look that "
-                "it is off, then say so with --yes-it-is-down");
+    return fail(ExitCode::kBadHere, "if " + options.node +
+                                        " is not down, two nodes will answer one packet: look that "
+                                        "it is off, then say so with --yes-it-is-down");
   }
   const auto status = status_of(options);
   if (!status) return tl::unexpected(status.error());

@@ -25,8 +25,8 @@ struct CtlOptions {
   std::string weight;
   std::string node;        // confirm-dead
   bool confirmed = false;  // confirm-dead: in so many words
-  bool load = false;   // map: new connections instead of owners
-  unsigned count = 0;  // events: the last so many; 0: all there are
+  bool load = false;       // map: new connections instead of owners
+  unsigned count = 0;      // events: the last so many; 0: all there are
 };
 
 using CtlResult = tl::expected<ExitCode, Failure>;

@@ -109,7 +109,8 @@ json Daemon::on_drain(bool drain) {
 json Daemon::on_confirm_dead(const json& request) {
   const json node = request.value("node", json());
   if (!state_.config.partner) {
-    return refusal("this cluster does not wait for the fencing of a node: nothing is to be confirmed");
+    return refusal(
+        "this cluster does not wait for the fencing of a node: nothing is to be confirmed");
   }
   const NodeId partner = *state_.config.partner;
   const string name = name_of(around_, partner);
@@ -121,8 +122,8 @@ json Daemon::on_confirm_dead(const json& request) {
   if (state_.phase != Phase::kIn || !state_.ring) {
     return refusal("this node is not in the group: try again when saructl status says that it is");
   }
-  write_log(LogLevel::kWarning, "saructl confirm-dead: somebody answers for it that " + name +
-                                    " is down");
+  write_log(LogLevel::kWarning,
+            "saructl confirm-dead: somebody answers for it that " + name + " is down");
   feed(ConfirmedDead{partner});
   return describe_now();
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// saru-fencing PARTNER NODEID: listens to Pacemaker's fencer for sarud, on the node NODEID, and says
-// on stdout (agent/fencing_news.h) when the node PARTNER has been fenced. Ends when nobody reads it.
+// saru-fencing PARTNER NODEID: listens to Pacemaker's fencer for sarud, on the node NODEID, and
+// says on stdout (agent/fencing_news.h) when the node PARTNER has been fenced. Ends when nobody
+// reads it.
 #include <corosync/cmap.h>
 #include <crm/crm.h>
 #include <grp.h>
@@ -71,7 +72,8 @@ bool has_been_alone(const string& self) {
 }
 
 bool means_off(const char* action) {
-  return action != nullptr && (std::strcmp(action, "off") == 0 || std::strcmp(action, "reboot") == 0);
+  return action != nullptr &&
+         (std::strcmp(action, "off") == 0 || std::strcmp(action, "reboot") == 0);
 }
 
 // One connection to the fencer after the other.

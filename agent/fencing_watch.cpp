@@ -23,10 +23,9 @@ constexpr const char* kProgram = "saru-fencing";
 constexpr std::size_t kLongestLine = 1024;
 
 tl::unexpected<Failure> cannot_start(int error) {
-  return tl::unexpected(
-      Failure{ExitCode::kNotInstalled, string("cannot start ") + kProgram + ": " +
-                                           std::strerror(error) +
-                                           "; install it, or accept two owners: fencing=ignore"});
+  return tl::unexpected(Failure{ExitCode::kNotInstalled,
+                                string("cannot start ") + kProgram + ": " + std::strerror(error) +
+                                    "; install it, or accept two owners: fencing=ignore"});
 }
 
 string find_program() {
@@ -95,8 +94,8 @@ void FencingWatch::on_readable() {
   if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
   if (got <= 0) {
     readable_.unwatch();
-    listener_({FencingNews::Kind::kBlind, string(kProgram) + " has ended; restart the resource here",
-               Nanos(0), false});
+    listener_({FencingNews::Kind::kBlind,
+               string(kProgram) + " has ended; restart the resource here", Nanos(0), false});
     return;
   }
   rest_.append(part, static_cast<std::size_t>(got));

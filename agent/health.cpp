@@ -42,8 +42,8 @@ std::optional<Shortcoming> find_fencing_trouble(const json& status) {
   if (!partner.is_object()) return std::nullopt;
   const string node = partner.at("node").get<string>();
   if (partner.at("may_hold").get<bool>()) {
-    return Shortcoming{"waits for the fencing of " + node +
-                           " (is it down? saructl confirm-dead " + node + " --yes-it-is-down)",
+    return Shortcoming{"waits for the fencing of " + node + " (is it down? saructl confirm-dead " +
+                           node + " --yes-it-is-down)",
                        false};
   }
   if (partner.at("blind").is_null()) return std::nullopt;

@@ -7,7 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdio>
+#include <charconv>
 #include <cstdlib>
 #include <cstring>
 #include <limits>
@@ -174,13 +174,13 @@ std::optional<RingId> read_partner_closed(const RunFiles& files) {
   char text[64] = {};
   const ssize_t got = read(fd, text, sizeof text - 1);
   close(fd);
-  unsigned node = 0;
-  unsigned long long seq = 0;
-  char end = 0;
-  if (got <= 0 || std::sscanf(text, "%u %llu%c", &node, &seq, &end) != 3 || end != '\n') {
-    return std::nullopt;
-  }
-  return RingId{NodeId{node}, seq};
+  RingId ring;
+  const char* last = text + std::max<ssize_t>(got, 0);
+  const auto node = std::from_chars(text, last, ring.representative.value);
+  if (node.ec != std::errc{} || node.ptr == last || *node.ptr != ' ') return std::nullopt;
+  const auto seq = std::from_chars(node.ptr + 1, last, ring.seq);
+  if (seq.ec != std::errc{} || seq.ptr + 1 != last || *seq.ptr != '\n') return std::nullopt;
+  return ring;
 }
 
 tl::expected<void, Failure> keep_partner_closed(const RunFiles& files, const RingId& ring) {

@@ -23,7 +23,7 @@ struct RunFiles {
   std::string lock;    // locked with F_OFD_SETLK for the life of the process; holds "PID LABEL"
   std::string marker;  // of the last process
   std::string socket;
-  std::string wishes;  // agent/wishes.h
+  std::string wishes;   // agent/wishes.h
   std::string partner;  // on which ring the other of two nodes is known to be closed: "NODEID SEQ"
 
   static tl::expected<RunFiles, Failure> of(std::uint16_t id);

@@ -181,8 +181,8 @@ int32_t on_signal(int32_t, void* data) {
 
 // Opens the door for saructl, listens to signals and starts the daemon; then it gives up what is
 // needed no more. The loop has not run yet: nothing was read from corosync, and there is no thread.
-tl::expected<void, Failure> begin(Running& running, const RunFiles& files,
-                                  const Prepared& prepared, Nanos wait) {
+tl::expected<void, Failure> begin(Running& running, const RunFiles& files, const Prepared& prepared,
+                                  Nanos wait) {
   auto control = Control::open(running.loop, files.socket,
                                [&running](ClientId client, const nlohmann::json& request) {
                                  running.daemon->on_request(*running.control, client, request);

@@ -32,17 +32,18 @@ tl::expected<void, Failure> check_fencing(const ClusterFacts& facts, const Optio
                   std::to_string(facts.nodes.size()) + ": use fencing=auto");
   }
   if (const auto partner = partner_of(facts, options)) {
-    const bool named = !facts.find(*partner)->name.empty();
-    if (named) return {};
+    if (!node_names(facts)[*partner].empty()) return {};
     return refuse("to wait for fencing, give the nodes names in corosync.conf (nodelist)");
   }
   if (waits || facts.two_node) {
-    return refuse("two nodes without fencing can both serve one block: set stonith-enabled=true, "
-                  "or accept that: fencing=ignore");
+    return refuse(
+        "two nodes without fencing can both serve one block: set stonith-enabled=true, "
+        "or accept that: fencing=ignore");
   }
   if (facts.last_man_standing) {
-    return refuse("with last_man_standing two sides can serve one block: remove it, "
-                  "or accept that: fencing=ignore");
+    return refuse(
+        "with last_man_standing two sides can serve one block: remove it, "
+        "or accept that: fencing=ignore");
   }
   return {};
 }

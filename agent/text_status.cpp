@@ -46,8 +46,10 @@ string partner_line(const json& status) {
   string text = "takes the blocks of " + node + " only once it is known to be closed";
   if (partner.at("closed").get<bool>()) text = node + " is known to be closed";
   if (partner.at("may_hold").get<bool>()) {
-    text = "WAITS: " + node + " is not here and may still serve; it must be fenced, or: saructl "
-           "confirm-dead " + node + " --yes-it-is-down";
+    text = "WAITS: " + node +
+           " is not here and may still serve; it must be fenced, or: saructl "
+           "confirm-dead " +
+           node + " --yes-it-is-down";
   }
   if (!partner.at("blind").is_null()) {
     text += "; WOULD NOT HEAR of its fencing: " + partner.at("blind").get<string>();

@@ -65,13 +65,13 @@ void Machine::partner_is_closed(const std::string& why) {
 }
 
 // A fencing may have been told before corosync noticed that the node is gone. And on our ring, with
-// no sarud in the group for a lease, no process of it is in another group, and whatever the last one
-// was granted has ended.
+// no sarud in the group for a lease, no process of it is in another group, and whatever the last
+// one was granted has ended.
 void Machine::look_for_partner() {
   if (!s.config.partner) return;
-  const bool in_group = std::any_of(s.group.begin(), s.group.end(), [this](const ProcessId& process) {
-    return is_partner(process);
-  });
+  const bool in_group =
+      std::any_of(s.group.begin(), s.group.end(),
+                  [this](const ProcessId& process) { return is_partner(process); });
   const auto& ring = s.ring_members;
   const bool on_ring = std::find(ring.begin(), ring.end(), *s.config.partner) != ring.end();
   if (!in_group && s.partner.fenced) partner_is_closed("it was fenced");

@@ -202,8 +202,8 @@ struct State {
   Nanos joined_at{0};
   std::optional<RingId> closed_before_join;  // closed_on() then
 
-  std::vector<MemberId> companions;           // of the quorate view confirmed last
-  Nanos companions_until{0};                  // ... which counts until here, unless it is open
+  std::vector<MemberId> companions;  // of the quorate view confirmed last
+  Nanos companions_until{0};         // ... which counts until here, unless it is open
 
   std::optional<Instant> granted;  // accept until here
   BlockSet holding{};              // what the kernel is to hold
@@ -225,8 +225,8 @@ struct Step {
 [[nodiscard]] std::vector<ProcessId> view_members(const State& state);
 // Those without the waived: the members whose word is needed.
 [[nodiscard]] std::vector<ProcessId> effective_members(const State& state);
-// The ring on which this node is alone and knows its partner to be closed, if so. Whoever joins here
-// later, on the very same ring, knows it too.
+// The ring on which this node is alone and knows its partner to be closed, if so. Whoever joins
+// here later, on the very same ring, knows it too.
 [[nodiscard]] std::optional<RingId> closed_on(const State& state);
 // The partner is not in this view, and may hold blocks.
 [[nodiscard]] bool partner_may_hold(const State& state);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Two nodes and Pacemaker's fencing, at its worst: both fence each other, fence for nothing, tell it
-// late or never. What is told is true: the power was cut after the fencing began and before it was
-// told, and a node takes longer to start than its fencing to be told.
+// Two nodes and Pacemaker's fencing, at its worst: both fence each other, fence for nothing, tell
+// it late or never. What is told is true: the power was cut after the fencing began and before it
+// was told, and a node takes longer to start than its fencing to be told.
 #include <algorithm>
 
 #include "tests/sim/world.h"

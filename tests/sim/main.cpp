@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// saru-sim [--scenario history|fencing|crash|changes] [--seeds A-B] [--nodes N] [--plant NAME] [--trace]
+// saru-sim [--scenario history|fencing|crash|changes] [--seeds A-B] [--nodes N] [--plant NAME]
+// [--trace]
 //          [--kept FILE]   also the seeds of a list: each line SCENARIO SEED [NODES], # comments
 //          [--minutes M]   stop after so long, whatever seeds are left
 //          [--wide]        clocks 5 % off, which is beyond what the core is told

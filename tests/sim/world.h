@@ -151,10 +151,10 @@ struct Node {
   // Two nodes with fencing:
   std::optional<RingId> partner_closed;  // what the last process of this boot left behind
   std::optional<Nanos> idle;  // when no fencing of the other was under way, as last asked (raw)
-  bool fences = false;  // the other, at the moment
+  bool fences = false;        // the other, at the moment
   bool has_fenced = false, has_shared_a_ring = false;  // since corosync began here
-  bool stays_off = false;           // until the end, once it is down
-  Version version;                  // that its administrator wants
+  bool stays_off = false;                              // until the end, once it is down
+  Version version;                                     // that its administrator wants
   std::uint16_t weight = 1;
   unsigned wire_version = kWireVersion;
   std::optional<Trap> trap;

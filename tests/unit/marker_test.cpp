@@ -16,6 +16,7 @@ using std::chrono::seconds;
 RunFiles files() {
   RunFiles run;
   run.marker = testing::TempDir() + "marker-" + std::to_string(getpid());
+  run.partner = testing::TempDir() + "partner-" + std::to_string(getpid());
   return run;
 }
 
@@ -48,6 +49,20 @@ TEST(Marker, WaitsTheLongerLeaseFromTheEnd) {
   const Marker clean{seconds(3), seconds(499)};
   EXPECT_EQ(clean.wait(seconds(1), seconds(500)), guarded(seconds(3)) - seconds(1));
   EXPECT_EQ(clean.wait(seconds(1), seconds(600)), Nanos(0));
+}
+
+TEST(PartnerClosed, IsReadAsItWasWrittenOrNotAtAll) {
+  const RunFiles run = files();
+  EXPECT_EQ(read_partner_closed(run), std::nullopt);
+  const RingId ring{NodeId{4294967295}, 18446744073709551615ULL};
+  ASSERT_TRUE(keep_partner_closed(run, ring).has_value());
+  EXPECT_EQ(read_partner_closed(run), ring);
+  for (const char* text : {"", "1", "1 ", "1 x\n", "1 8", "x 8\n", "-1 8\n", "1 8 9\n",
+                           "4294967296 8\n", "1 18446744073709551616\n"}) {
+    std::ofstream(run.partner) << text;
+    EXPECT_EQ(read_partner_closed(run), std::nullopt) << text;
+  }
+  unlink(run.partner.c_str());
 }
 
 }  // namespace

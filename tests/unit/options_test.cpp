@@ -29,7 +29,7 @@ TEST(Options, DefaultsAreThoseOfTheDocumentation) {
   EXPECT_EQ(options->delivery, "flood");
   EXPECT_EQ(options->connections, "none");
   EXPECT_EQ(options->weight, 1);
-  EXPECT_EQ(options->fencing, Fencing::kNotNeeded);
+  EXPECT_EQ(options->fencing, Fencing::kAuto);
   EXPECT_EQ(options->mac.text(), "02:5a:72:00:00:01");
   EXPECT_FALSE(options->lease_ms);
 }
@@ -144,9 +144,8 @@ INSTANTIATE_TEST_SUITE_P(
         Bad{"mac", "00:00:00:00:00:00", "mac 00:00:00:00:00:00 is nobody's address"},
         Bad{"weight", "65536", "weight must be a number from 0 to 65535, not \"65536\""},
         Bad{"lease-ms", "50", "lease-ms must be a number from 100 to 600000, not \"50\""},
-        Bad{"fencing", "wait",
-            "fencing wait does not exist yet in this version; use auto or ignore"},
-        Bad{"fencing", "no", "fencing \"no\" is unknown; use auto or ignore"},
+        Bad{"stonith", "maybe", "stonith must be yes or no, not \"maybe\""},
+        Bad{"fencing", "no", "fencing \"no\" is unknown; use auto, wait or ignore"},
         Bad{"log-level", "loud",
             "log-level \"loud\" is unknown; use error, warning, notice, info or debug"}));
 
@@ -210,17 +209,64 @@ TEST(Cluster, TheLeaseOutlastsCorosyncsDetectionByAQuarter) {
             std::chrono::milliseconds(2000));
 }
 
-TEST(Cluster, WhereTwoHalvesCanBeQuorateFencingMustBeIgnoredInSoManyWords) {
-  for (bool ClusterFacts::*flag :
-       {&ClusterFacts::two_node, &ClusterFacts::last_man_standing, &ClusterFacts::quorum_device}) {
-    ClusterFacts facts = three_nodes();
-    facts.*flag = true;
-    const auto refused = check_cluster(facts, *validate(good()));
-    ASSERT_FALSE(refused);
+ClusterFacts two_nodes() {
+  ClusterFacts facts = three_nodes();
+  facts.nodes.pop_back();
+  facts.two_node = true;
+  return facts;
+}
+
+// What Pacemaker shows of a sentence is cut off after so many characters.
+constexpr std::size_t kShown = 128;
+
+TEST(Cluster, TwoNodesWaitForFencingAndAreRefusedWithoutIt) {
+  const ClusterFacts facts = two_nodes();
+  for (const char* how : {"auto", "wait"}) {
+    RawOptions raw = with("fencing", how);
+    const auto refused = check_cluster(facts, *validate(raw));
+    ASSERT_FALSE(refused) << how;
     EXPECT_EQ(refused.error().code, ExitCode::kBadConfiguration);
     EXPECT_NE(refused.error().sentence.find("fencing=ignore"), std::string::npos);
-    EXPECT_TRUE(check_cluster(facts, *validate(with("fencing", "ignore"))));
+    EXPECT_LE(refused.error().sentence.size(), kShown);
+    raw["stonith"] = "yes";
+    EXPECT_TRUE(check_cluster(facts, *validate(raw))) << how;
+    EXPECT_NE(partner_of(facts, *validate(raw)), std::nullopt) << how;
+    EXPECT_NE(partner_of(facts, *validate(raw)), facts.local) << how;
   }
+  EXPECT_TRUE(check_cluster(facts, *validate(with("fencing", "ignore"))));
+  EXPECT_EQ(partner_of(facts, *validate(with("fencing", "ignore"))), std::nullopt);
+}
+
+TEST(Cluster, FencingIsKnownByTheNamesOfNodes) {
+  ClusterFacts facts = two_nodes();
+  for (ClusterNode& node : facts.nodes) node.name.clear();
+  const auto refused = check_cluster(facts, *validate(with("stonith", "yes")));
+  ASSERT_FALSE(refused);
+  EXPECT_LE(refused.error().sentence.size(), kShown);
+}
+
+TEST(Cluster, AQuorumDeviceDoesWithoutFencing) {
+  ClusterFacts facts = two_nodes();
+  facts.two_node = false;
+  facts.quorum_device = true;
+  EXPECT_TRUE(check_cluster(facts, *validate(good())));
+  EXPECT_EQ(partner_of(facts, *validate(good())), std::nullopt);
+  EXPECT_NE(partner_of(facts, *validate(with("stonith", "yes"))), std::nullopt);
+}
+
+TEST(Cluster, MoreThanTwoNodesDoNotWaitForFencing) {
+  ClusterFacts facts = three_nodes();
+  EXPECT_EQ(partner_of(facts, *validate(with("stonith", "yes"))), std::nullopt);
+  RawOptions raw = with("fencing", "wait");
+  raw["stonith"] = "yes";
+  const auto refused = check_cluster(facts, *validate(raw));
+  ASSERT_FALSE(refused);
+  EXPECT_LE(refused.error().sentence.size(), kShown);
+  facts.last_man_standing = true;
+  const auto last = check_cluster(facts, *validate(with("stonith", "yes")));
+  ASSERT_FALSE(last);
+  EXPECT_LE(last.error().sentence.size(), kShown);
+  EXPECT_TRUE(check_cluster(facts, *validate(with("fencing", "ignore"))));
 }
 
 TEST(Cluster, WithoutQuorumNothingIsServed) {

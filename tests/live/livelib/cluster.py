@@ -114,13 +114,15 @@ class Cluster:
             raise LiveError(f"'{called}' failed ({process.returncode}): {said}")
         return subprocess.CompletedProcess(argv, process.returncode, out, err)
 
-    def up(self, nodes, token=None, consensus=None, pacemaker=True, ip_version=4, qdevice=False):
+    def up(self, nodes, token=None, consensus=None, pacemaker=True, ip_version=4, qdevice=False,
+           two_node=False):
         words = ["up", "--nodes", str(nodes), "--bin", f"{BUILD}/agent", "--ocf", f"{REPO}/ocf"]
         words += ["--token", str(token)] if token else []
         words += ["--consensus", str(consensus)] if consensus else []
         words += [] if pacemaker else ["--no-pacemaker"]
         words += ["--ip-version", str(ip_version)]
         words += ["--qdevice"] if qdevice else []
+        words += ["--two-node", "--stonith"] if two_node else []
         self.qdevice = qdevice
         self.started = True
         self.rig(*words, timeout=60 + 10 * nodes)
@@ -213,10 +215,10 @@ class Cluster:
 
     # The service.
 
-    def create_words(self, *options):
-        """What makes the clone. sarud wants to be told where two halves can both be quorate."""
-        fencing = ["fencing=ignore"] if self.qdevice else []
-        return [*CREATE[:-1], *fencing, *options, "clone"]
+    @staticmethod
+    def create_words(*options):
+        """What makes the clone."""
+        return [*CREATE[:-1], *options, "clone"]
 
     def create_clone(self):
         self.run(self.living()[0], *self.create_words(), timeout=90)
@@ -246,12 +248,13 @@ def signals_as_errors():
 
 @contextlib.contextmanager
 def running_cluster(name, nodes, token=None, consensus=None, clone=True, on_wait=None,
-                    ip_version=4, qdevice=False):
+                    ip_version=4, qdevice=False, two_node=False):
     """A cluster with the clone of the README, taken away at the end whatever happens."""
     cluster = Cluster(name, on_wait)
     with signals_as_errors():
         try:
-            cluster.up(nodes, token, consensus, ip_version=ip_version, qdevice=qdevice)
+            cluster.up(nodes, token, consensus, ip_version=ip_version, qdevice=qdevice,
+                       two_node=two_node)
             if clone:
                 cluster.create_clone()
             yield cluster
