@@ -11,6 +11,7 @@
 #include <cstring>
 #include <utility>
 
+#include "agent/core/plant.h"
 #include "agent/json_line.h"
 
 namespace saru {
@@ -160,6 +161,7 @@ void Control::read_from(Client& client) {
   client.asked = true;
   limit(client, kReplySeconds);
   const auto request = read_object(client.in.substr(0, end));
+  if (!request && planted() == Plant::kLeaveUnanswered) return drop(client);
   if (!request) return refuse(client.id, "the request is not one flat JSON object in a line");
   const ClientId id = client.id;
   try {

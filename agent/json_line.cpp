@@ -6,13 +6,13 @@ namespace saru {
 using nlohmann::json;
 
 std::optional<json> read_object(const std::string& text) {
-  bool too_deep = false;
-  const auto look = [&too_deep](int depth, json::parse_event_t, json&) {
-    too_deep = too_deep || depth > static_cast<int>(kMaxNesting);
-    return !too_deep;
+  bool refused = false;
+  const auto look = [&refused](int depth, json::parse_event_t, json& value) {
+    refused = refused || depth > static_cast<int>(kMaxNesting) || value.is_number_float();
+    return !refused;
   };
   json read = json::parse(text, look, false);
-  if (too_deep || !read.is_object()) return std::nullopt;
+  if (refused || !read.is_object()) return std::nullopt;
   return read;
 }
 

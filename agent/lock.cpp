@@ -13,6 +13,7 @@
 #include <limits>
 #include <utility>
 
+#include "agent/core/plant.h"
 #include "agent/core/state.h"
 
 namespace saru {
@@ -121,7 +122,9 @@ tl::expected<LockHolder, Failure> lock_holder(const RunFiles& files) {
 
 Nanos Marker::wait(Nanos own_lease, Nanos now) const {
   const Nanos whole = guarded(std::max(lease, own_lease));
-  return ended ? std::max(*ended + whole - now, Nanos(0)) : whole;
+  // An end that has not been is damage, and so large that it must not be added to.
+  if (!ended || *ended > now) return whole;
+  return std::max(whole - (now - *ended), Nanos(0));
 }
 
 // "LEASE_NS" or "LEASE_NS ENDED_NS"
@@ -137,6 +140,7 @@ std::optional<Marker> read_marker(const RunFiles& files) {
   char* rest = nullptr;
   const long long lease = std::strtoll(text, &rest, 10);
   marker.lease = std::clamp(Nanos(lease), Nanos(0), Nanos(std::chrono::hours(1)));
+  if (planted() == Plant::kUnboundedLease) marker.lease = Nanos(lease);
   if (*rest != ' ') return marker;
   const Nanos ended(std::strtoll(rest, &rest, 10));
   if (*rest == '\n' && ended > Nanos(0)) marker.ended = ended;

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "agent/core/block_set.h"
+#include "agent/core/plant.h"
 
 namespace saru {
 namespace {
@@ -150,7 +151,7 @@ tl::expected<Options, Failure> validate_service(Options options, const RawOption
   options.addresses = *addresses;
   const string blocks = get(raw, "blocks", std::to_string(kDefaultBlocks));
   const auto count = number(blocks, 0, 0xffff);
-  if (!count || !is_block_count(*count)) {
+  if (!count || (!is_block_count(*count) && planted() != Plant::kAnyBlockCount)) {
     return refuse("blocks must be a power of two from " + std::to_string(kMinBlocks) + " to " +
                   std::to_string(kMaxBlocks) + ", not \"" + blocks + "\"");
   }

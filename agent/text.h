@@ -17,6 +17,9 @@ namespace saru {
 // "850 ms", "12 s", "3 min", "5 h", "2 days"
 [[nodiscard]] std::string age(std::int64_t milliseconds);
 
+// Of what sarud says; throws, as json does, when it is no number of blocks.
+[[nodiscard]] unsigned blocks_in(const nlohmann::json& status);
+
 // "n2, n3"
 [[nodiscard]] std::string joined(const nlohmann::json& words);
 

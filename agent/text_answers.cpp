@@ -17,7 +17,7 @@ string name_of(const json& status, const json& node) {
 
 Served served_of(const json& status) {
   Served served;
-  served.blocks = status.at("blocks").get<unsigned>();
+  served.blocks = blocks_in(status);
   served.selection.selector =
       parse_selector(status.at("selector").get<string>()).value_or(Selector::kSrcPort);
   served.selection.seed = status.value("seed", std::uint32_t{0});

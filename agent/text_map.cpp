@@ -57,7 +57,7 @@ string slices_of(const json& status) {
 }
 
 string headline(const json& status, const string& what) {
-  const unsigned blocks = status.at("blocks").get<unsigned>();
+  const unsigned blocks = blocks_in(status);
   return "saru " + std::to_string(status.at("id").get<unsigned>()) + ": " + std::to_string(blocks) +
          " blocks of " + std::to_string(65536 / blocks) + " " + slices_of(status) + ", " + what +
          "\n\n";
@@ -89,7 +89,7 @@ string legend_line(const Drawn& drawn, const string& name, unsigned owns, unsign
 
 string legend(const json& status, const std::map<unsigned, Drawn>& nodes, bool colour) {
   const json& owners = status.at("owners");
-  const unsigned blocks = status.at("blocks").get<unsigned>();
+  const unsigned blocks = blocks_in(status);
   const unsigned self = status.at("node_id").get<unsigned>();
   string text;
   std::set<unsigned> members;
@@ -131,7 +131,7 @@ string moving_lines(const json& moving, const std::map<unsigned, Drawn>& nodes) 
 
 string text_of_map(const json& status, bool colour) {
   const json& owners = status.at("owners");
-  const unsigned blocks = status.at("blocks").get<unsigned>();
+  const unsigned blocks = blocks_in(status);
   string text = headline(status, "as " + status.at("node").get<string>() + " sees them");
   if (owners.empty()) {
     return text + "  No table has been agreed yet. This node: " + status.at("state").get<string>() +

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include <cstdio>
+#include <stdexcept>
 
+#include "agent/core/block_set.h"
+#include "agent/core/plant.h"
 #include "agent/text.h"
 
 namespace saru {
@@ -72,6 +75,12 @@ string member_line(const json& member, unsigned blocks, unsigned self) {
 
 }  // namespace
 
+unsigned blocks_in(const json& status) {
+  const unsigned blocks = status.at("blocks").get<unsigned>();
+  if (is_block_count(blocks) || planted() == Plant::kAnyBlockCount) return blocks;
+  throw std::domain_error("blocks: " + std::to_string(blocks));
+}
+
 string joined(const json& words) {
   string text;
   for (const auto& word : words) text += (text.empty() ? "" : ", ") + word.get<string>();
@@ -99,7 +108,7 @@ string age(std::int64_t milliseconds) {
 }
 
 string text_of_status(const json& status) {
-  const unsigned blocks = status.at("blocks").get<unsigned>();
+  const unsigned blocks = blocks_in(status);
   const unsigned self = status.at("node_id").get<unsigned>();
   const string label = status.at("label").get<string>();
   string text = "saru " + std::to_string(status.at("id").get<unsigned>()) + ": " +

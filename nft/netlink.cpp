@@ -9,6 +9,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "agent/core/plant.h"
+
 namespace saru::nft {
 namespace {
 
@@ -53,6 +55,12 @@ ErrorKind kind_of(int code) {
   }
 }
 
+// What an acknowledgement that is none says: -1 to -4095 (MAX_ERRNO in the kernel).
+int errno_in(int answered) {
+  constexpr int kLast = 4095;
+  return answered < 0 && answered >= -kLast ? -answered : EBADMSG;
+}
+
 // The text that an extended acknowledgement carries behind the error.
 std::string extended_text(const nlmsghdr* message) {
   if ((message->nlmsg_flags & NLM_F_ACK_TLVS) == 0) return {};
@@ -72,6 +80,20 @@ std::string extended_text(const nlmsghdr* message) {
     attribute = mnl_attr_next(attribute);
   }
   return text;
+}
+
+// Whether messages whose lengths are right fill all of it. libmnl's own walk takes a length of more
+// than 2^31 for a negative one, and goes on behind the buffer.
+bool all_fits(const char* bytes, std::size_t size) {
+  while (size >= sizeof(nlmsghdr)) {
+    nlmsghdr head;
+    std::memcpy(&head, bytes, sizeof head);
+    if (head.nlmsg_len < sizeof head || head.nlmsg_len > size) return false;
+    const std::size_t whole = std::min<std::size_t>(MNL_ALIGN(head.nlmsg_len), size);
+    bytes += whole;
+    size -= whole;
+  }
+  return size == 0;
 }
 
 void enlarge(int fd, int what, int what_forced) {
@@ -170,8 +192,19 @@ Result<void> NetlinkSocket::join_group(unsigned group) {
 
 ssize_t NetlinkSocket::receive(std::vector<char>& buffer) const {
   const ssize_t got = recv(fd(), buffer.data(), buffer.size() - kZerosBehind, MSG_DONTWAIT);
-  if (got >= 0) std::fill_n(buffer.begin() + got, kZerosBehind, '\0');
-  return got;
+  if (got < 0) return got;
+  std::fill_n(buffer.begin() + got, kZerosBehind, '\0');
+  if (planted() == Plant::kBelieveLengths) return got;
+  if (all_fits(buffer.data(), static_cast<std::size_t>(got))) return got;
+  errno = EBADMSG;
+  return -1;
+}
+
+void NetlinkSocket::drain(std::vector<char>& buffer) const {
+  for (;;) {
+    const bool lost = receive(buffer) < 0;
+    if (lost && errno != EINTR && errno != ENOBUFS && errno != EBADMSG) return;
+  }
 }
 
 std::optional<Refusal> NetlinkSocket::send(Batch& batch) {
@@ -209,7 +242,7 @@ std::optional<Refusal> NetlinkSocket::execute(Batch& batch) {
       const bool known = request != batch.requests_.end();
       if (known) --unanswered;
       if (answer->error != 0 && !first) {
-        first = Refusal{-answer->error, (known ? *request : batch.requests_.front()).doing,
+        first = Refusal{errno_in(answer->error), (known ? *request : batch.requests_.front()).doing,
                         extended_text(m)};
       }
     }
@@ -235,7 +268,7 @@ std::optional<Refusal> NetlinkSocket::query_once(Batch& batch, const Visit& visi
         if (mnl_nlmsg_get_payload_len(m) >= sizeof code) {
           std::memcpy(&code, mnl_nlmsg_get_payload(m), sizeof code);
         }
-        if (code != 0) return Refusal{-code, request.doing, ""};
+        if (code != 0) return Refusal{errno_in(code), request.doing, ""};
         if (interrupted) return Refusal{EINTR, request.doing, ""};
         return std::nullopt;
       }
@@ -248,12 +281,12 @@ std::optional<Refusal> NetlinkSocket::query(Batch& batch, const Visit& visit,
                                             const std::function<void()>& restart) {
   for (int tries = 1;; ++tries) {
     auto refusal = query_once(batch, visit);
-    const bool again = refusal && (refusal->code == EINTR || refusal->code == ENOBUFS);
+    const bool again =
+        refusal && (refusal->code == EINTR || refusal->code == ENOBUFS || refusal->code == EBADMSG);
     if (!again || tries == kDumpTries) return refusal;
     restart();
     // What the broken answer left behind must not be taken for the next one.
-    while (receive(buffer_) > 0) {
-    }
+    drain(buffer_);
     batch.finish_last();
     auto* message = reinterpret_cast<nlmsghdr*>(batch.buffer_.data());
     message->nlmsg_seq = batch.requests_.front().sequence = next_sequence();

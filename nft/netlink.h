@@ -99,8 +99,11 @@ class NetlinkSocket {
   Result<void> join_group(unsigned group);
 
   // recv(2) without waiting. Behind what has come are zeros, so that a text that lacks its end,
-  // read by whichever library, ends there.
+  // read by whichever library, ends there. Messages whose lengths do not add up to what has come
+  // are lost, all of them: EBADMSG.
   ssize_t receive(std::vector<char>& buffer) const;
+  // Takes what there is, broken or not, until there is no more.
+  void drain(std::vector<char>& buffer) const;
 
   // Sends the batch and reads all acknowledgements. The first refusal, or nothing. ENOBUFS: answers
   // were lost, the outcome is unknown.

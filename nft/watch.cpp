@@ -88,7 +88,6 @@ struct Watch::Impl {
   std::string touched;  // what somebody did to our tables in the transaction under way
 
   Result<void> look();
-  void drain(NetlinkSocket& socket);
   void read_from(NetlinkSocket& socket, std::vector<Notice>& notices);
   void table_message(const nlmsghdr* message, std::vector<Notice>& notices);
   void say_touched(const Generation& who, std::vector<Notice>& notices);
@@ -111,17 +110,11 @@ Result<void> Watch::Impl::look() {
   return {};
 }
 
-void Watch::Impl::drain(NetlinkSocket& socket) {
-  for (;;) {
-    if (socket.receive(buffer) < 0 && errno == EAGAIN) return;
-  }
-}
-
 void Watch::Impl::read_from(NetlinkSocket& socket, std::vector<Notice>& notices) {
   for (;;) {
     const ssize_t got = socket.receive(buffer);
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0 && errno == ENOBUFS) {
+    if (got < 0 && (errno == ENOBUFS || errno == EBADMSG)) {
       notices.push_back({Disturbance::kOverrun, "notifications of the kernel were lost"});
       continue;
     }
@@ -305,8 +298,8 @@ void Watch::set_addresses(std::vector<IpAddress> addresses) {
 }
 
 Result<void> Watch::resync() {
-  impl_->drain(impl_->tables);
-  impl_->drain(impl_->routes);
+  impl_->tables.drain(impl_->buffer);
+  impl_->routes.drain(impl_->buffer);
   return impl_->look();
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Bugs to plant on purpose, so that the simulator (tests/sim) proves that it would find them. Only
-// the simulator's own build of the core has these switches; in the product planted() is constant.
+// Bugs to plant on purpose, so that the simulator (tests/sim) and the fuzzers (tests/fuzz) prove
+// that they would find them. Only their own builds have these switches; in the product planted() is
+// constant.
 //
 // What is not here, because breaking it alone harms nobody (another rule catches what it lets by):
 // acting on what piled up during one's own pause, reports of another view, a block in two Hellos,
@@ -50,17 +51,26 @@
   X(KEEP_CLOSED_WHEN_MET, kKeepClosedWhenMet, "takes a node that is back for closed still")     \
   X(SAME_NONCE, kSameNonce, "comes back under the name that the others have dropped")
 
+// What only odd bytes from outside tell from the right thing. One for each fuzzer; fuzz_core has
+// those above.
+#define SARU_FUZZ_PLANT_LIST(Y)                                                         \
+  Y(ANY_NAME, kAnyName, "takes any bytes in a message for a node's name")               \
+  Y(BELIEVE_LENGTHS, kBelieveLengths, "goes by whatever length a netlink message says") \
+  Y(ANY_BLOCK_COUNT, kAnyBlockCount, "takes any number of blocks that somebody says")   \
+  Y(UNBOUNDED_LEASE, kUnboundedLease, "believes any lease that a file in /run names")   \
+  Y(LEAVE_UNANSWERED, kLeaveUnanswered, "hangs up on a request that is no JSON object")
+
 namespace saru {
 
 enum class Plant : std::uint8_t {
   kNone,
 #define SARU_PLANT_ENUMERATOR(name, enumerator, what) enumerator,
-  SARU_PLANT_LIST(SARU_PLANT_ENUMERATOR)
+  SARU_PLANT_LIST(SARU_PLANT_ENUMERATOR) SARU_FUZZ_PLANT_LIST(SARU_PLANT_ENUMERATOR)
 #undef SARU_PLANT_ENUMERATOR
 };
 
 #ifdef SARU_PLANTS
-Plant planted();  // defined by the simulator
+Plant planted();  // defined by the simulator, and by tests/fuzz/plant.cpp
 #else
 constexpr Plant planted() { return Plant::kNone; }
 #endif

@@ -65,5 +65,16 @@ TEST(PartnerClosed, IsReadAsItWasWrittenOrNotAtAll) {
   unlink(run.partner.c_str());
 }
 
+// Found by tests/fuzz: the sum overflowed, and there was nothing to wait for.
+TEST(Marker, WithAnEndThatHasNotBeenWaitsTheWholeLease) {
+  const RunFiles run = files();
+  std::ofstream(run.marker) << "3000000000 99999999999999999999\n";
+  const auto marker = read_marker(run);
+  ASSERT_TRUE(marker && marker->ended);
+  EXPECT_EQ(marker->wait(seconds(1), seconds(500)), guarded(seconds(3)));
+  EXPECT_EQ((Marker{seconds(3), seconds(501)}.wait(seconds(1), seconds(500))), guarded(seconds(3)));
+  remove_marker(run);
+}
+
 }  // namespace
 }  // namespace saru

@@ -54,6 +54,17 @@ json sixteen_blocks() {
           {"moving", json::array()}};
 }
 
+// Found by tests/fuzz: the map divides by it.
+TEST(StatusText, AnswersWithAnImpossibleNumberOfBlocksAreNotUnderstood) {
+  json status = sixteen_blocks();
+  for (const unsigned blocks : {0U, 1U, 17U, 65536U, 1U << 31}) {
+    status["blocks"] = blocks;
+    EXPECT_THROW(static_cast<void>(text_of_map(status, false)), std::exception) << blocks;
+    EXPECT_THROW(static_cast<void>(text_of_status(status)), std::exception) << blocks;
+    EXPECT_THROW(static_cast<void>(text_of_owner(status, ClientPacket{})), std::exception);
+  }
+}
+
 TEST(StatusText, ShowsNodeLeaseViewAndMembers) {
   EXPECT_EQ(text_of_status(sixteen_blocks()),
             "saru 1: 10.77.0.100, fd77::100 on eth0 (web)\n"
