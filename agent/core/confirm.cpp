@@ -96,15 +96,22 @@ std::uint64_t Machine::active_config() const {
 
 // Every node of the cluster is here, under one configuration: nobody has another lease.
 void Machine::forget_longer_leases() {
-  std::set<NodeId> missing;
-  for (const auto& [node, votes] : s.config.votes) missing.insert(node);
-  const bool counted = !missing.empty();
   for (const ProcessId& process : effective_members(s)) {
     const Hello& hello = *s.view.peers.at(process).hello;
     if (hello.config_hash != s.config.config_hash || hello.config_next != 0) return;
-    missing.erase(process.node);
   }
-  if (counted && missing.empty() && has_quorum(s)) s.longest_lease = s.config.lease;
+  if (all_nodes_are_here() && has_quorum(s)) s.longest_lease = s.config.lease;
+}
+
+// Each node of the cluster has a member that counts: beside this view there is none.
+bool Machine::all_nodes_are_here() const {
+  const auto members = effective_members(s);
+  return !s.config.votes.empty() &&
+         std::all_of(s.config.votes.begin(), s.config.votes.end(), [&](const auto& entry) {
+           return std::any_of(members.begin(), members.end(), [&](const ProcessId& process) {
+             return process.node == entry.first;
+           });
+         });
 }
 
 // Whether a packet belongs to the same block there as under the view's configuration.

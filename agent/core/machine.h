@@ -61,6 +61,7 @@ struct Machine {
   void waive_the_slow();
   void plant_in_table(AssignMember& me) const;
   void forget_longer_leases();
+  bool all_nodes_are_here() const;
   std::uint64_t wanted_config();
   std::uint64_t active_config() const;
   bool shares_blocks(const Hello& hello) const;

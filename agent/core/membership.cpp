@@ -142,8 +142,10 @@ void Machine::on(const QuorumChanged& event) {
     if (std::find(event.joined.begin(), event.joined.end(), node) != event.joined.end()) continue;
     came_along += votes;
   }
-  s.continuous =
-      event.quorate && s.quorate_since && all_known && came_along >= s.config.quorum_votes;
+  // Of who was not understood, the last beats may be among what we did not get of the last ring.
+  const bool all_read = now.raw >= s.unreadable_until;
+  s.continuous = event.quorate && s.quorate_since && all_known && all_read &&
+                 came_along >= s.config.quorum_votes;
   if (!event.quorate) {
     s.quorate_since.reset();
   } else if (!s.continuous) {

@@ -87,10 +87,14 @@ void Machine::on(const Received& event) {
   }
 }
 
-// It may have been a beat, of somebody who owns blocks: as good as not having been there.
+// It may have been a beat of somebody who owns blocks: as good as not having been there. Whoever
+// sent it does not understand us either, counts us as silent, and grants itself its lease: nobody's
+// blocks wait until nothing of the kind has been heard for a lease.
 void Machine::on(const NotUnderstood& event) {
   if (event.from == s.me.process || planted() == Plant::kIgnoreTheUnreadable) return;
+  s.unreadable_until = now.raw + guarded(s.longest_lease);
   if (s.quorate_since) s.quorate_since = now.raw;
+  s.view.free_at = std::max(s.view.free_at, s.unreadable_until);
 }
 
 // A joiner does not know how often its ring's group has been opened, and rings are sometimes

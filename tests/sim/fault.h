@@ -50,6 +50,8 @@
   X(kUnheardSwitch, "story: helper restarts and changes sides")  \
   X(kChangeStorm, "story: changes while the ring changes")       \
   X(kMassRestart, "story: all but one restart")                  \
+  X(kLonelyVersion, "story: left alone with another version")    \
+  X(kChangeAndDie, "story: dies with a new, longer lease")       \
   X(kFence, "a node fenced")                                     \
   X(kFenceLate, "fencing told long after")                       \
   X(kFenceFails, "fencing not told at all")                      \

@@ -21,6 +21,7 @@ void World::inject_faults(Time until) {
       Fault::kClockStep,     Fault::kDrain,         Fault::kWeight,       Fault::kStop,
       Fault::kReconfigure,   Fault::kReconfigure,   Fault::kOtherVersion, Fault::kHungMajority,
       Fault::kUnheardSwitch, Fault::kUnheardSwitch, Fault::kChangeStorm,  Fault::kMassRestart,
+      Fault::kLonelyVersion, Fault::kChangeAndDie,
   };
   const bool story = settings_.fencing && chance(0.03);
   inject(story ? Fault::kOldKnowledge : kKinds[rng_.below(std::size(kKinds))], any_node());
@@ -79,6 +80,12 @@ void World::inject(Fault fault, unsigned node) {
       break;
     case Fault::kMassRestart:
       mass_restart(node);
+      break;
+    case Fault::kLonelyVersion:
+      lonely_version(node);
+      break;
+    case Fault::kChangeAndDie:
+      change_and_die(node);
       break;
     case Fault::kReconfigure:
       reconfigure();

@@ -46,7 +46,9 @@ void World::hung_majority(unsigned node) {
 void World::unheard_switch(unsigned node) {
   trace(node, "is missed; its helpers change sides");
   std::set<unsigned> side{node};
-  for (unsigned i = 1; side.size() < majority(); ++i) side.insert((node + i) % settings_.nodes);
+  // Without it they are a quorum, too, or not.
+  const unsigned size = majority() + (settings_.nodes > 3 && chance(0.5) ? 1 : 0);
+  for (unsigned i = 1; side.size() < size; ++i) side.insert((node + i) % settings_.nodes);
   if (side.size() == settings_.nodes) return;
   const Time noticed = settings_.token + settings_.consensus;
   const Time back = between(noticed * 85 / 100, noticed * 125 / 100);
@@ -80,6 +82,43 @@ void World::change_storm(unsigned node) {
     later(when, [=, this, victim = any_node()] { inject(kind, victim); });
     when += between(0, 60 * kMs);
   }
+}
+
+// A node with another wire version has been there for long; then all others die, and their kernels
+// are open. (Machine::on(NotUnderstood))
+void World::lonely_version(unsigned node) {
+  trace(node, "will be left alone with another wire version");
+  use_other_version(node);
+  const Time until = now_ + 3 * longest_lease_now().count();
+  later(until, [=, this] {
+    for (unsigned i = 0; i < settings_.nodes; ++i) {
+      if (i != node) kill_process(i, between(100 * kMs, kSecond));
+    }
+  });
+}
+
+// All take up a longer lease at once, and one is stopped or killed as soon as it has it.
+// (SentBeat::lease)
+void World::change_and_die(unsigned node) {
+  reconfigure();
+  for (unsigned i = 0; i < settings_.nodes; ++i) {
+    machines_[i].version = newest_;
+    reload(i, newest_);
+  }
+  trace(node, "will die with the new lease");
+  die_with(node, newest_, now_ + 2 * kSecond);
+}
+
+void World::die_with(unsigned node, Version version, Time limit) {
+  later(now_ + 200'000, [=, this] {
+    const Process* p = machines_[node].process.get();
+    if (p == nullptr || now_ > limit) return;
+    if (p->state->config.config_hash != version.hash()) return die_with(node, version, limit);
+    later(now_ + between(0, 8 * kMs), [=, this] {
+      if (chance(0.5)) return kill_process(node, between(2 * kSecond, 4 * kSecond));
+      stop_sarud(node, 3 * longest_lease_now().count());
+    });
+  });
 }
 
 // Everybody who had heard this node is gone; whoever comes instead knows nothing of it, and its

@@ -289,6 +289,9 @@ class World {
   void unheard_switch(unsigned node);
   void change_storm(unsigned node);
   void mass_restart(unsigned node);
+  void lonely_version(unsigned node);
+  void change_and_die(unsigned node);
+  void die_with(unsigned node, Version version, Time limit);
   void part(const std::set<unsigned>& away, Time away_delay, Time rest_delay);
 
   // scenario.cpp
