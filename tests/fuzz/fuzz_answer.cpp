@@ -20,7 +20,7 @@ using namespace saru;
 
 constexpr std::uint16_t kId = 1;
 std::string answer;
-fuzz::Input* sarud = nullptr;  // each connection is answered by the next piece
+fuzz::Input* sarud = nullptr;  // each connection is answered by the next line
 
 // In the order of the first byte of an input. stop is not among them: it kills.
 constexpr CtlResult (*kCommands[])(const CtlOptions&) = {
@@ -41,7 +41,7 @@ bool prepare() {
 }  // namespace
 
 extern "C" int __wrap_connect(int, const sockaddr*, socklen_t) {
-  answer = sarud == nullptr ? "" : fuzz::text_of(sarud->piece());
+  answer = sarud == nullptr ? "" : fuzz::text_of(sarud->line());
   return 0;
 }
 extern "C" ssize_t __wrap_send(int, const void*, std::size_t size, int) {

@@ -3,6 +3,7 @@
 // corosync is not there. Run it in namespaces of its own, as root (tests/suites/alone). "stop" is
 // left out: there would be no sarud for the next input.
 #include <net/if.h>
+#include <poll.h>
 #include <qb/qbloop.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -52,8 +53,11 @@ class Sarud {
     static_cast<void>(send(client_, bytes.data(), bytes.size(), MSG_NOSIGNAL));
     shutdown(client_, SHUT_WR);
     answer_.clear();
-    listen_again();
+    // A job that begins itself anew would do, but between two of those the loop sleeps.
+    must(qb_loop_poll_add(loop_, QB_LOOP_LOW, client_, POLLIN, this, &Sarud::on_answer) == 0,
+         "waits for the answer");
     qb_loop_run(loop_);
+    qb_loop_poll_del(loop_, client_);
     close(client_);
     return answer_;
   }
@@ -95,17 +99,15 @@ class Sarud {
     return {std::move(*table), std::move(*watch), std::move(*link)};
   }
 
-  // As long as nothing has come, the loop goes round.
-  void listen_again() {
-    qb_loop_job_add(loop_, QB_LOOP_LOW, this,
-                    [](void* self) { static_cast<Sarud*>(self)->listen(); });
+  static int32_t on_answer(int32_t, int32_t, void* self) {
+    static_cast<Sarud*>(self)->listen();
+    return 0;
   }
   void listen() {
     char part[4096];
     const ssize_t got = recv(client_, part, sizeof part, 0);
     if (got > 0) answer_.append(part, static_cast<std::size_t>(got));
-    const bool over = got == 0 || (got < 0 && errno != EAGAIN);
-    over ? qb_loop_stop(loop_) : listen_again();
+    if (got == 0 || (got < 0 && errno != EAGAIN)) qb_loop_stop(loop_);
   }
 
   qb_loop_t* loop_;

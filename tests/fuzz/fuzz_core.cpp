@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // A member of the group that says what it likes: whatever well-formed messages and membership
-// changes come in whatever order, the core does not abort, holds no block without quorum and a
-// deadline, and sends only what can be encoded.
+// changes come in whatever order, the core does not abort, takes no block without quorum, holds
+// none once that is lost nor longer than a lease after a beat of its own, and sends only what can
+// be encoded.
 #include <variant>
 #include <vector>
 
@@ -96,11 +97,35 @@ class Member {
                                 in_.byte() % 2 == 0});
       case 8:
         return in_.byte() % 8 == 0 ? feed(StopRequested{}) : feed(Disconnected{});
+      case 9:
+      case 10:
+      case 11:
+        now_ += std::chrono::milliseconds(in_.byte());
+        return agree();
       default:
         now_ += std::chrono::milliseconds(in_.byte());
         return receive();
     }
   }
+
+  // What honest members say that have heard all of it: our own last Hello and beat, but their own.
+  void agree() {
+    const auto others = state_.group;
+    for (const ProcessId& one : others) {
+      if (one == state_.me.process) continue;
+      const MemberId other{one, nonce_of(one)};
+      hello_.node_name = "n" + std::to_string(one.node.value);
+      hello_.held = hello_.lingering = BlockSet(hello_.held.blocks());
+      feed(Received{one, Message{other, state_.view.id, {}, hello_}});
+      beat_.reports = {{.nonce = state_.me.nonce, .n = beat_.n}};
+      for (const ProcessId& third : others) {
+        if (third == one || third == state_.me.process) continue;
+        beat_.reports.push_back({.nonce = nonce_of(third), .n = beat_.n});
+      }
+      feed(Received{one, Message{other, state_.view.id, {}, beat_}});
+    }
+  }
+  static std::uint64_t nonce_of(const ProcessId& other) { return 1000 + other.pid; }
 
   // Head: type, who, of which view; the rest as it comes. One in two is of the present view.
   void receive() {
@@ -142,6 +167,11 @@ class Member {
   }
 
   void carry_out(const Send& send) {
+    if (const auto* hello = std::get_if<Hello>(&send.message.body)) hello_ = *hello;
+    if (const auto* beat = std::get_if<Beat>(&send.message.body)) {
+      beat_ = *beat;
+      granted_max_ = std::max(granted_max_, now_ + beat->lease);
+    }
     const auto bytes = encode(fuzz::kClusterId, send.message);
     const auto again = decode(fuzz::kClusterId, bytes, send.message.sender.process);
     must(again.has_value(), "what the core sends can be read");
@@ -149,10 +179,16 @@ class Member {
   }
   void carry_out(const KernelWrite& write) {
     must(write.owned.empty() || write.deadline.has_value(), "blocks are under a deadline");
-    must(write.owned.empty() || has_quorum(state_), "no block without quorum");
+    // While the quorum of a new ring is not known, what is held stays, and may be written anew.
+    must(write.owned.empty() || (state_.quorum && state_.quorum->quorate), "none once it is lost");
+    const bool same = write.owned.blocks() == held_.blocks();
+    const bool more = same ? !(write.owned - held_).empty() : !write.owned.empty();
+    must(!more || has_quorum(state_), "no further block without quorum");
+    must(!write.deadline || write.deadline->raw <= granted_max_, "no longer than a lease");
     const bool good = in_.size() % 7 != 0;
     const BlockSet none(write.owned.blocks());
-    queue_.push_back(KernelDone{write.seq, good, good ? write.owned : none, ""});
+    held_ = good ? write.owned : none;
+    queue_.push_back(KernelDone{write.seq, good, held_, ""});
   }
   void carry_out(const Rejoin&) { queue_.push_back(Joined{{process(0), ++nonce_}}); }
   template <class Other>
@@ -164,6 +200,10 @@ class Member {
   std::uint64_t seq_ = 1;
   std::uint64_t nonce_ = 5000;
   bool quorate_ = true;
+  BlockSet held_{};  // by the kernel
+  Hello hello_;      // the last ones that we have sent
+  Beat beat_;
+  Nanos granted_max_{0};  // a lease after our last beat
   std::vector<EventBody> queue_;
 };
 

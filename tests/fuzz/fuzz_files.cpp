@@ -16,12 +16,16 @@ namespace {
 using namespace saru;
 using fuzz::must;
 
-const char* const kPath = "/dev/shm/saru-fuzz-files";
+// In memory, and of this process alone.
+const std::string& path() {
+  static const std::string path = "/run/saru-fuzz-files-" + std::to_string(getpid());
+  return path;
+}
 
 // Somebody holds its lock all the time.
 int made() {
-  const int file = create_anew(kPath);
-  std::atexit([] { unlink(kPath); });
+  const int file = create_anew(path());
+  std::atexit([] { unlink(path().c_str()); });
   struct flock whole = {};
   whole.l_type = F_WRLCK;
   whole.l_whence = SEEK_SET;
@@ -33,9 +37,8 @@ int made() {
 
 int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   static const int file = made();
-  const std::string path = kPath;
   must(ftruncate(file, 0) == 0 && pwrite(file, data, size, 0) >= 0, "the file can be written");
-  const RunFiles files{path, path, path, path};
+  const RunFiles files{path(), path(), path(), path()};
 
   const auto marker = read_marker(files);
   must(marker.has_value(), "a marker that is there is one");
@@ -47,7 +50,7 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const auto holder = lock_holder(files);
   must(holder && (holder->pid == 0 || holder->pid > 1), "nobody, or one that may be killed");
 
-  const auto wishes = load_wishes(path);
+  const auto wishes = load_wishes(path());
   if (wishes) must(wishes_from(to_text(*wishes)).has_value(), "written and read again");
   return 0;
 }

@@ -35,6 +35,13 @@ class Input {
   }
   // A piece that says its own length in two bytes.
   std::span<const std::uint8_t> piece() { return take(number(2)); }
+  // Up to the end of a line, without it.
+  std::span<const std::uint8_t> line() {
+    const auto end = std::find(rest_.begin(), rest_.end(), '\n');
+    const auto found = take(static_cast<std::size_t>(end - rest_.begin()));
+    take(1);
+    return found;
+  }
   std::span<const std::uint8_t> all() { return take(rest_.size()); }
 
  private:
