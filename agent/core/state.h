@@ -179,7 +179,7 @@ struct State {
   std::optional<QuorumChanged> quorum;
   // Since when quorum has lasted: through ring changes that enough votes came along with.
   std::optional<Nanos> quorate_since;
-  bool continuous = false;  // it did through the last ring change
+  bool continuous = false;    // it did through the last ring change
   Nanos unreadable_until{0};  // a lease after the last message that we could not read (raw)
   // We hold blocks over a change of the ring by which no quorum came along with us: another quorate
   // ring may stand beside this one, unnoticed. No lease grows until somebody vouches for the ring.
