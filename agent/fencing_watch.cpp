@@ -31,7 +31,7 @@ tl::unexpected<Failure> cannot_start(int error) {
 string find_program() {
   std::error_code error;
   const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
-  const string beside = (self.parent_path() / kProgram).string();
+  string beside = (self.parent_path() / kProgram).string();
   if (!error && access(beside.c_str(), X_OK) == 0) return beside;
   return string(SARU_LIBEXECDIR "/") + kProgram;
 }

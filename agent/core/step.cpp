@@ -78,6 +78,7 @@ void Machine::on(const VotesChanged& event) {
 void Machine::on(const Reconfigure& event) {
   if (s.switching) return;  // decided by all; the adapter asks again afterwards
   s.next.reset();
+  s.longest_lease = std::max(s.longest_lease, event.lease);  // others may have it already
   if (event.hash != s.config.config_hash) s.next = event;
   s.need_round = RoundReason::kConfig;
 }

@@ -91,6 +91,8 @@ void World::lonely_version(unsigned node) {
   use_other_version(node);
   const Time until = now_ + 3 * longest_lease_now().count();
   later(until, [=, this] {
+    // Of a longer lease that the others have and this node was not told of, it cannot know.
+    if (machines_[node].version.number < newest_.number) return;
     for (unsigned i = 0; i < settings_.nodes; ++i) {
       if (i != node) kill_process(i, between(100 * kMs, kSecond));
     }
