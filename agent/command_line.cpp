@@ -31,7 +31,8 @@ constexpr Described kValues[] = {
     {"fencing", "auto|wait|ignore",
      "of two nodes, each quorate alone, wait until the other is fenced (auto: where it can be so); "
      "ignore: do not, and accept two owners"},
-    {"stonith", "yes|no", "whether Pacemaker fences nodes: its property stonith-enabled (no)"},
+    {"stonith", "yes|no|unknown",
+     "whether Pacemaker fences nodes: its property stonith-enabled (no)"},
     {"label", "NAME", "name of the cluster resource, for messages and saructl --label"},
     {"log-file", "FILE", "append to this file too, besides the system log"},
     {"log-level", "LEVEL", "error, warning, notice, info or debug (notice)"},

@@ -89,6 +89,7 @@ Daemon::Daemon(qb_loop_t* loop, Options options, Config config, std::map<NodeId,
   state_.config.weight = wishes_.weight_for(options_.weight);
   around_.names = std::move(names);
   around_.gate_stands = true;
+  if (state_.config.partner) around_.blind = "Pacemaker's fencer has not answered yet";
 }
 
 Daemon::~Daemon() {
@@ -219,6 +220,7 @@ void Daemon::on_renewal_due() {
     // Most kernel settings change without a notice: look at them anyway.
     repair_link(renewed ? "" : renewed.error().text);
   }
+  look_at_fencing_watch();
   renewal_.start(kRenewEvery);
 }
 

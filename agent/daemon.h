@@ -130,6 +130,7 @@ class Daemon {
   void adopt_own(const Options& wanted);
   nft::Result<nft::Held> build_change(const KernelWrite& action);
   void keep_partner_closed();
+  void look_at_fencing_watch();
   void ask_corosync();
   void on_facts(const ClusterFacts& facts);
   tl::expected<void, Failure> keep_lease(Nanos lease);
@@ -166,6 +167,7 @@ class Daemon {
   Nanos corosync_asked_{0};
   Nanos kept_lease_{0};  // what callbacks_.keep_lease was told last
   std::optional<RingId> kept_partner_closed_;
+  Nanos fencing_heard_{0};
   // What is still to be called back finds out by it whether this object exists.
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 

@@ -12,6 +12,7 @@ using nlohmann::json;
 using std::string;
 
 constexpr std::chrono::seconds kAskCorosyncEvery{5};
+constexpr std::chrono::seconds kFencingSilence{10};  // it speaks once a second
 
 json refusal(const string& sentence, ExitCode code) {
   return {{"ok", false}, {"error", sentence}, {"code", static_cast<int>(code)}};
@@ -169,10 +170,18 @@ void Daemon::keep_partner_closed() {
   }
 }
 
+void Daemon::look_at_fencing_watch() {
+  if (!state_.config.partner || !around_.blind.empty()) return;
+  if (clocks_.now().raw - fencing_heard_ < kFencingSilence) return;
+  around_.blind = "saru-fencing does not hear Pacemaker's fencer";
+  write_log(LogLevel::kWarning, "cannot hear of fencing: " + around_.blind);
+}
+
 void Daemon::on_fencing_news(const FencingNews& news) {
   if (!state_.config.partner) return;
   switch (news.kind) {
     case FencingNews::Kind::kWatching:
+      fencing_heard_ = clocks_.now().raw;
       around_.blind.clear();
       break;
     case FencingNews::Kind::kBlind:

@@ -6,6 +6,7 @@
 #include <crm/crm.h>
 #include <grp.h>
 #include <poll.h>
+#include <strings.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -62,13 +63,14 @@ bool has_been_alone(const string& self) {
   char key[CMAP_KEYNAME_MAXLEN + 1];
   std::size_t length = 0;
   cmap_value_types_t type{};
-  while (alone && cmap_iter_next(map, iterator, key, &length, &type) == CS_OK) {
+  cs_error_t next = CS_OK;
+  while (alone && (next = cmap_iter_next(map, iterator, key, &length, &type)) == CS_OK) {
     const bool is_own = std::string_view(key).substr(prefix.size()).starts_with(self + ".");
     own = own || is_own;
     alone = is_own;
   }
   cmap_finalize(map);
-  return alone && own;
+  return alone && own && next == CS_ERR_NO_SECTIONS;  // the list was read to its end
 }
 
 bool means_off(const char* action) {
@@ -85,10 +87,7 @@ class Watcher {
 
   void run() {
     for (;;) {
-      if (connect()) {
-        say({FencingNews::Kind::kWatching, "", Nanos(0), false});
-        watch();
-      }
+      if (connect()) watch();
       disconnect();
       wait(kAskEvery);
     }
@@ -143,13 +142,15 @@ class Watcher {
     if (error != pcmk_ok) return false;
     bool under_way = false, was_fenced = false;
     for (const auto* one = history; one != nullptr; one = one->next) {
-      if (one->target == nullptr || partner_ != one->target || !means_off(one->action)) continue;
-      under_way = under_way || one->state == st_query || one->state == st_exec;
-      was_fenced = was_fenced || one->state == st_done;
+      if (!is_partner(one->target)) continue;
+      // Whatever it is at the moment: a reboot may be an "off" and then an "on".
+      under_way = under_way || (one->state != st_done && one->state != st_failed);
+      was_fenced = was_fenced || (one->state == st_done && means_off(one->action));
     }
     stonith_history_free(history);
     if (!drain()) return false;
     if (!under_way) idle_ = asked;
+    say({FencingNews::Kind::kWatching, "", Nanos(0), false});
     if (was_fenced && has_been_alone(self_)) say({FencingNews::Kind::kFenced, "", Nanos(0), true});
     return true;
   }
@@ -158,8 +159,9 @@ class Watcher {
   bool drain() {
     pollfd from = {fd_, POLLIN, 0};
     while (poll(&from, 1, 0) > 0) {
-      if ((from.revents & (POLLHUP | POLLERR | POLLNVAL)) != 0) return false;
+      // What came before the end is read first.
       if (!stonith_dispatch(fencer_)) return false;
+      if ((from.revents & (POLLHUP | POLLERR | POLLNVAL)) != 0) return false;
     }
     return true;
   }
@@ -171,6 +173,11 @@ class Watcher {
     if ((both[0].revents & (POLLERR | POLLHUP | POLLNVAL)) != 0) std::exit(0);
   }
 
+  // Pacemaker's names of nodes have no case.
+  bool is_partner(const char* node) const {
+    return node != nullptr && strcasecmp(partner_.c_str(), node) == 0;
+  }
+
   bool blind(const string& reason) {
     say({FencingNews::Kind::kBlind, reason, Nanos(0), false});
     return false;
@@ -179,8 +186,7 @@ class Watcher {
   static void notified(stonith_t*, stonith_event_t* event) { watcher->on_event(*event); }
 
   void on_event(const stonith_event_t& event) {
-    const bool ours = event.target != nullptr && partner_ == event.target;
-    if (!ours || !means_off(event.action) || event.result != pcmk_ok) return;
+    if (!is_partner(event.target) || !means_off(event.action) || event.result != pcmk_ok) return;
     say({FencingNews::Kind::kFenced, "", idle_, false});
   }
 

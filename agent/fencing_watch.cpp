@@ -64,6 +64,8 @@ tl::expected<std::unique_ptr<FencingWatch>, Failure> FencingWatch::start(qb_loop
                                                                          const string& partner,
                                                                          NodeId self,
                                                                          Listener listener) {
+  // Nobody waits for the program: its end is the end of the pipe.
+  std::signal(SIGCHLD, SIG_IGN);
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) return cannot_start(errno);
   const int error = spawn(ends[1], partner, self);
@@ -73,8 +75,6 @@ tl::expected<std::unique_ptr<FencingWatch>, Failure> FencingWatch::start(qb_loop
     return cannot_start(error);
   }
   fcntl(ends[0], F_SETFL, O_NONBLOCK);
-  // Nobody waits for the program: its end is the end of the pipe.
-  std::signal(SIGCHLD, SIG_IGN);
   std::unique_ptr<FencingWatch> watch(new FencingWatch(loop, ends[0], std::move(listener)));
   if (!watch->readable_.watch(ends[0])) return cannot_start(ENOMEM);
   return watch;
@@ -94,8 +94,10 @@ void FencingWatch::on_readable() {
   if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
   if (got <= 0) {
     readable_.unwatch();
-    listener_({FencingNews::Kind::kBlind,
-               string(kProgram) + " has ended; restart the resource here", Nanos(0), false});
+    listener_(
+        {FencingNews::Kind::kBlind,
+         string(kProgram) + " has ended: while both nodes are well, restart the resource here",
+         Nanos(0), false});
     return;
   }
   rest_.append(part, static_cast<std::size_t>(got));

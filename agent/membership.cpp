@@ -23,6 +23,12 @@ tl::unexpected<Failure> refuse(const string& sentence) {
   return tl::unexpected(Failure{ExitCode::kBadConfiguration, sentence});
 }
 
+bool may_wait(const ClusterFacts& facts, const Options& options) {
+  const bool wanted = options.fencing == Fencing::kWait ||
+                      (options.fencing == Fencing::kAuto && facts.quorate_sides_may_differ());
+  return wanted && facts.nodes.size() == 2;
+}
+
 // The sentences stand in Pacemaker's status, which shows little more than a hundred characters.
 tl::expected<void, Failure> check_fencing(const ClusterFacts& facts, const Options& options) {
   if (options.fencing == Fencing::kIgnore) return {};
@@ -30,6 +36,11 @@ tl::expected<void, Failure> check_fencing(const ClusterFacts& facts, const Optio
   if (waits && facts.nodes.size() != 2) {
     return refuse("fencing=wait is for two nodes, and here are " +
                   std::to_string(facts.nodes.size()) + ": use fencing=auto");
+  }
+  if (may_wait(facts, options) && !options.stonith) {
+    return tl::unexpected(
+        Failure{ExitCode::kFailed,
+                "Pacemaker does not say whether it fences nodes (crm_attribute): is it up?"});
   }
   if (const auto partner = partner_of(facts, options)) {
     if (!node_names(facts)[*partner].empty()) return {};
@@ -69,9 +80,7 @@ tl::expected<void, Failure> check_cluster(const ClusterFacts& facts, const Optio
 }
 
 std::optional<NodeId> partner_of(const ClusterFacts& facts, const Options& options) {
-  const bool wanted = options.fencing == Fencing::kWait ||
-                      (options.fencing == Fencing::kAuto && facts.quorate_sides_may_differ());
-  if (!wanted || !options.stonith || facts.nodes.size() != 2) return std::nullopt;
+  if (!may_wait(facts, options) || !options.stonith.value_or(false)) return std::nullopt;
   return facts.nodes.front().id == facts.local ? facts.nodes.back().id : facts.nodes.front().id;
 }
 

@@ -180,10 +180,11 @@ tl::expected<Options, Failure> validate_service(Options options, const RawOption
   if (!fencing) return tl::unexpected(fencing.error());
   options.fencing = *fencing;
   const string stonith = get(raw, "stonith", "no");
-  if (stonith != "yes" && stonith != "no") {
-    return refuse("stonith must be yes or no, not \"" + stonith + "\"");
+  if (stonith != "yes" && stonith != "no" && stonith != "unknown") {
+    return refuse("stonith must be yes, no or unknown, not \"" + stonith + "\"");
   }
   options.stonith = stonith == "yes";
+  if (stonith == "unknown") options.stonith.reset();
   return options;
 }
 

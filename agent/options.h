@@ -42,7 +42,7 @@ struct Options {
   std::uint16_t weight = 1;
   std::optional<unsigned> lease_ms;
   Fencing fencing = Fencing::kAuto;
-  bool stonith = false;  // Pacemaker fences nodes (stonith-enabled)
+  std::optional<bool> stonith = false;  // Pacemaker fences nodes; nullopt: it does not say
   std::string label;
   bool foreground = false;
   std::string log_file;  // besides syslog; empty: none

@@ -136,12 +136,19 @@ json describe_repair(const Surroundings& around, const Instant& now) {
   return {{"ms_ago", to_ms(now.raw - around.repair->when)}, {"what", around.repair->what}};
 }
 
+// Blocks wait for its fencing; not where it is on our ring without sarud, which a lease settles.
+bool waits_for(const State& state, NodeId partner) {
+  const auto& ring = state.ring_members;
+  return state.view.confirmed && partner_may_hold(state) && !state.view.to_free.empty() &&
+         std::find(ring.begin(), ring.end(), partner) == ring.end();
+}
+
 // The other one of two nodes that can both be quorate alone.
 json describe_partner(const State& state, const Surroundings& around) {
   if (!state.config.partner) return nullptr;
   return {{"node", name_of(around, *state.config.partner)},
           {"closed", state.partner.closed},
-          {"may_hold", state.view.confirmed && partner_may_hold(state)},
+          {"may_hold", waits_for(state, *state.config.partner)},
           {"blind", around.blind.empty() ? json(nullptr) : json(around.blind)}};
 }
 

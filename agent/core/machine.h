@@ -78,6 +78,7 @@ struct Machine {
   void forget_partner();
   void partner_is_closed(const std::string& why);
   void look_for_partner();
+  void note_alive(const ProcessId& sender);
   void on(const Fenced& event);
   void on(const ConfirmedDead& event);
 

@@ -189,7 +189,7 @@ void Machine::on(const Disconnected&) {
       "the connection to corosync is lost: the address is closed on this node until it is back");
   close_now();
   s.partner = {};
-  s.closed_before_join.reset();
+  s.before_join.reset();
   s.phase = Phase::kOut;
   leave_view();
   s.view = View{};

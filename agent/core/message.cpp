@@ -64,6 +64,7 @@ void Machine::on(const Received& event) {
     s.beats_in_flight = static_cast<unsigned>(s.beats_sent - std::get<Beat>(message.body).n);
   }
   note_nonce(message.sender);
+  note_alive(message.sender.process);
   check_consistency(message);
   if (names_me(message.excluded) && planted() != Plant::kStayWhenExcluded) {
     begin_rejoin(name_of(message.sender.process) + " counts this process as silent");

@@ -3,6 +3,7 @@
 // other one, which may grant itself another. Its blocks are taken once it is known to be closed.
 // ARCHITECTURE, "Two nodes", has the argument.
 #include <algorithm>
+#include <utility>
 
 #include "agent/core/machine.h"
 
@@ -30,17 +31,24 @@ bool Machine::is_partner(const ProcessId& process) const {
 // At our join. While we were not in the group, the partner may have seen that and gone on without
 // us; unless it was not on our ring then and is not now.
 void Machine::forget_partner() {
-  if (s.ring) s.closed_before_join = closed_on(s);
+  const bool alone = s.ring && s.ring_members == std::vector{s.config.node};
+  if (s.ring) s.before_join.reset();
+  if (alone) s.before_join = BeforeJoin{*s.ring, s.partner, s.joined_at};
   s.partner = {};
   s.joined_at = now.raw;
 }
 
 void Machine::note_ring(const RingChanged& event) {
   s.partner.bare.reset();
-  if (!s.closed_before_join) return;
-  const bool same = s.closed_before_join == event.ring && event.members.size() == 1;
-  s.partner.closed = same || planted() == Plant::kKeepClosedOverJoin;
-  s.closed_before_join.reset();
+  if (s.before_join) {
+    const bool same = s.before_join->ring == event.ring && event.members.size() == 1;
+    if (same || planted() == Plant::kKeepClosedOverJoin) {
+      s.partner = s.before_join->partner;
+      s.joined_at = s.before_join->joined_at.value_or(s.joined_at);
+    }
+    s.before_join.reset();
+  }
+  if (const auto told = std::exchange(s.told_fenced, std::nullopt)) on(*told);
 }
 
 // A process of it in our group may get blocks with our consent.
@@ -52,7 +60,7 @@ void Machine::note_group(const std::vector<ProcessId>& before,
   for (const ProcessId& process : s.group) {
     if (!is_partner(process) || (has(before, process) && !has(joined, process))) continue;
     s.partner.met = now.raw;
-    s.partner.fenced = false;
+    s.partner.fenced.reset();
     if (planted() != Plant::kKeepClosedWhenMet) s.partner.closed = false;
   }
 }
@@ -88,15 +96,31 @@ void Machine::look_for_partner() {
 // One that began before the node came into our group, or before we joined, may have been followed
 // by a start in which it got blocks.
 void Machine::on(const Fenced& event) {
-  if (event.node != s.config.partner || s.phase != Phase::kIn) return;
+  if (event.node != s.config.partner || s.partner.closed) return;
+  if (s.phase != Phase::kIn || !s.ring) {  // judged once the next ring is known
+    s.told_fenced = event;
+    return;
+  }
   const Nanos since = s.partner.met.value_or(s.joined_at);
-  const bool counts = event.alone ? !s.partner.met : event.began_after > since;
+  const bool counts =
+      event.alone ? !s.partner.met && s.ring_members.size() == 1 : event.began_after > since;
   if (counts || planted() == Plant::kBelieveOldFences) {
-    s.partner.fenced = true;
+    s.partner.fenced = now.raw;
     return;
   }
   log(LogLevel::kWarning, "a fencing of " + name_of({event.node, 0}) +
-                              " does not count: it may have begun before that node got blocks");
+                              " does not count: it may have begun before that node got blocks; "
+                              "if it is down: saructl confirm-dead");
+}
+
+// What was fenced speaks no more, not for long at least.
+void Machine::note_alive(const ProcessId& sender) {
+  if (!is_partner(sender) || !s.partner.fenced) return;
+  if (now.raw <= *s.partner.fenced + guarded(s.longest_lease)) return;
+  s.partner.fenced.reset();
+  log(LogLevel::kWarning, name_of(sender) +
+                              " was reported as fenced, but goes on speaking: its "
+                              "fencing does not count");
 }
 
 void Machine::on(const ConfirmedDead& event) {

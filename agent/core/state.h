@@ -140,10 +140,17 @@ struct View {
 
 // What is known of config.partner (partner.cpp).
 struct Partner {
-  bool closed = false;        // it holds nothing, and gets nothing while we are in the group
-  bool fenced = false;        // it was, but corosync still has its process in the group
-  std::optional<Nanos> met;   // when a process of it came into our group last (raw)
-  std::optional<Nanos> bare;  // it is on our ring without a process, since when (raw)
+  bool closed = false;          // it holds nothing, and gets nothing while we are in the group
+  std::optional<Nanos> fenced;  // told then (raw), but corosync still has its process in the group
+  std::optional<Nanos> met;     // when a process of it came into our group last (raw)
+  std::optional<Nanos> bare;    // it is on our ring without a process, since when (raw)
+};
+
+// What was known at our last join, alone on that ring.
+struct BeforeJoin {
+  RingId ring;
+  Partner partner;
+  std::optional<Nanos> joined_at;
 };
 
 struct Kernel {
@@ -201,7 +208,8 @@ struct State {
   std::deque<MemberId> dropped;               // oldest first
   Partner partner;
   Nanos joined_at{0};
-  std::optional<RingId> closed_before_join;  // closed_on() then
+  std::optional<BeforeJoin> before_join;
+  std::optional<Fenced> told_fenced;  // while we were not in the group
 
   std::vector<MemberId> companions;  // of the quorate view confirmed last
   Nanos companions_until{0};         // ... which counts until here, unless it is open

@@ -8,10 +8,13 @@ namespace saru {
 State::State(Config c)
     : config(std::move(c)),
       longest_lease(std::max(config.lease, config.longest_lease)),
-      closed_before_join(config.partner_closed),
       holding(config.blocks),
       releasing(config.blocks) {
   kernel.held = BlockSet(config.blocks);
+  if (config.partner_closed) {
+    before_join = BeforeJoin{*config.partner_closed, Partner{}, std::nullopt};
+    before_join->partner.closed = true;
+  }
 }
 
 bool has_quorum(const State& state) {

@@ -104,7 +104,6 @@ void World::inject(Fault fault, unsigned node) {
 void World::inject_at_process(Fault fault, unsigned node) {
   Node& m = machines_[node];
   if (!m.process) return;
-  Process& p = *m.process;
   switch (fault) {
     case Fault::kPauseSarud:  // short and long, around the limits that matter
       stop_sarud(node,
@@ -117,11 +116,7 @@ void World::inject_at_process(Fault fault, unsigned node) {
       kill_process(node, between(5 * kMs, 2 * kSecond), true);
       return;
     case Fault::kTryAgain:
-      p.try_again_until = now_ + between(10 * kMs, 600 * kMs);
-      trace(node, "TRY_AGAIN");
-      later(p.try_again_until, [=, this, pid = p.id.pid] {
-        if (process_of(node, pid) != nullptr) flush_outbox(node);
-      });
+      try_again(node, between(10 * kMs, 600 * kMs));
       break;
     case Fault::kRefusedWrite:
       m.refusals = static_cast<unsigned>(between(1, 4));
@@ -155,6 +150,16 @@ void World::inject_at_process(Fault fault, unsigned node) {
       return;
   }
   hit(fault);
+}
+
+void World::try_again(unsigned node, Time span) {
+  Process* p = machines_[node].process.get();
+  if (p == nullptr) return;
+  p->try_again_until = now_ + span;
+  trace(node, "TRY_AGAIN");
+  later(p->try_again_until, [=, this, pid = p->id.pid] {
+    if (process_of(node, pid) != nullptr) flush_outbox(node);
+  });
 }
 
 void World::split() {

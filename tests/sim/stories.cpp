@@ -25,8 +25,11 @@ void World::hung_majority(unsigned node) {
   if (hung.size() == settings_.nodes) return;
   trace(node, "a majority hangs, and goes away unaware");
   const Time span = lease(newest_).count();
+  const bool mute = chance(0.5);  // they run, but what they say does not go out
   for (unsigned i : hung) {
-    if (chance(0.9)) stop_sarud(i, between(span * 55 / 100, span * 75 / 100));
+    const Time silent = between(span * 55 / 100, span * 75 / 100);
+    if (mute) try_again(i, silent);
+    if (!mute && chance(0.9)) stop_sarud(i, silent);
   }
   later(now_ + between(span * 30 / 100, span * 50 / 100), [=, this] {
     for (unsigned from = 0; from < settings_.nodes; ++from) {

@@ -260,6 +260,7 @@ class World {
   void inject_faults(Time until);
   void inject(Fault fault, unsigned node);
   void inject_at_process(Fault fault, unsigned node);
+  void try_again(unsigned node, Time span);
   void split();
   void lose_frames(unsigned node);
   void flap();

@@ -144,7 +144,7 @@ INSTANTIATE_TEST_SUITE_P(
         Bad{"mac", "00:00:00:00:00:00", "mac 00:00:00:00:00:00 is nobody's address"},
         Bad{"weight", "65536", "weight must be a number from 0 to 65535, not \"65536\""},
         Bad{"lease-ms", "50", "lease-ms must be a number from 100 to 600000, not \"50\""},
-        Bad{"stonith", "maybe", "stonith must be yes or no, not \"maybe\""},
+        Bad{"stonith", "maybe", "stonith must be yes, no or unknown, not \"maybe\""},
         Bad{"fencing", "no", "fencing \"no\" is unknown; use auto, wait or ignore"},
         Bad{"log-level", "loud",
             "log-level \"loud\" is unknown; use error, warning, notice, info or debug"}));
@@ -235,6 +235,11 @@ TEST(Cluster, TwoNodesWaitForFencingAndAreRefusedWithoutIt) {
   }
   EXPECT_TRUE(check_cluster(facts, *validate(with("fencing", "ignore"))));
   EXPECT_EQ(partner_of(facts, *validate(with("fencing", "ignore"))), std::nullopt);
+  // Pacemaker tries again after this, and not after the refusals above.
+  const auto later = check_cluster(facts, *validate(with("stonith", "unknown")));
+  ASSERT_FALSE(later);
+  EXPECT_EQ(later.error().code, ExitCode::kFailed);
+  EXPECT_LE(later.error().sentence.size(), kShown);
 }
 
 TEST(Cluster, FencingIsKnownByTheNamesOfNodes) {

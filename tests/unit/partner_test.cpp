@@ -106,6 +106,32 @@ TEST_F(Partner, WhatIsKnownEndsWithTheNextJoinUnlessTheRingIsTheSame) {
   EXPECT_FALSE(join_on({NodeId{1}, 16}, 2003));
 }
 
+// We were away while it was told; on the same ring, alone, nobody can have seen that.
+TEST_F(Partner, AFencingToldWhileWeAreAwayCountsOnTheSameRing) {
+  part();
+  const auto come_back_on = [this](RingId ring, std::uint64_t nonce) {
+    c.state(1).phase = Phase::kOut;
+    c.feed(1, Fenced{NodeId{2}, c.now, false});
+    c.run(milliseconds(20));
+    c.feed(1, Joined{{c.process(1), nonce}});
+    c.feed(1, GroupChanged{{c.process(1)}, {}, {c.process(1)}});
+    c.feed(1, RingChanged{ring, {NodeId{1}}});
+    return c.state(1).partner.closed;
+  };
+  EXPECT_FALSE(come_back_on({NodeId{1}, 16}, 2001));
+  EXPECT_TRUE(come_back_on({NodeId{1}, 16}, 2002));
+}
+
+TEST_F(Partner, WhoGoesOnSpeakingWasNotFenced) {
+  c.feed(1, Fenced{NodeId{2}, c.now, false});
+  EXPECT_TRUE(c.state(1).partner.fenced);
+  c.run(2 * kLease);
+  EXPECT_FALSE(c.state(1).partner.fenced);
+  part();
+  c.run(2 * kLease);
+  EXPECT_FALSE(took_all());
+}
+
 TEST_F(Partner, TheNextProcessOnTheSameRingNeedNotBeTold) {
   Config config = config_of(1, 2);
   config.partner = NodeId{2};
