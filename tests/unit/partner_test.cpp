@@ -110,6 +110,7 @@ TEST_F(Partner, WhatIsKnownEndsWithTheNextJoinUnlessTheRingIsTheSame) {
 TEST_F(Partner, AFencingToldWhileWeAreAwayCountsOnTheSameRing) {
   part();
   const auto come_back_on = [this](RingId ring, std::uint64_t nonce) {
+    c.run(milliseconds(20));
     c.state(1).phase = Phase::kOut;
     c.feed(1, Fenced{NodeId{2}, c.now, false});
     c.run(milliseconds(20));
