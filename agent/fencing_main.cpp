@@ -159,9 +159,9 @@ class Watcher {
   bool drain() {
     pollfd from = {fd_, POLLIN, 0};
     while (poll(&from, 1, 0) > 0) {
-      // What came before the end is read first.
-      if (!stonith_dispatch(fencer_)) return false;
+      // At the end of the connection the library would wait for ever.
       if ((from.revents & (POLLHUP | POLLERR | POLLNVAL)) != 0) return false;
+      if (!stonith_dispatch(fencer_)) return false;
     }
     return true;
   }
