@@ -17,6 +17,7 @@ from livelib.fire_audit import Audit, judge, longest_silence
 from livelib.fire_bounds import Bounds
 from livelib.fire_field import RECOVERY_S, Field
 from livelib.fire_kinds import KINDS, PLANTS, SPLITS
+from livelib.fire_pacemaker import lost_stops, refresh
 from livelib.fire_splits import splits
 from livelib.load import HttpLoad, Witness, end, last_answer, real_time
 from livelib.tap import TELL_EVERY_S, TOOLS
@@ -27,6 +28,7 @@ PROBE_RATE = 50      # for each of them: gaps are told to 20 ms
 LEAD_S = 0.5         # the witness listens this long before a fault
 CATCH_UP_S = 1.0     # and this long after the cluster has settled
 LOG_FILE = "/var/log/sarud.log"
+PATIENCE_S = 30      # after this without recovery it is asked whether Pacemaker is at fault
 
 
 def sequence(seed, nodes, kinds):
@@ -51,6 +53,7 @@ class Result:
         self.fault = fault
         self.complaints = []
         self.doubts = []
+        self.lost_stops = []  # nodes where Pacemaker had to be told what runs
         self.twice = 0
         self.silence_s, self.block = 0.0, None
         self.bound_s = 0.0
@@ -131,7 +134,14 @@ class Fire:
 
     def recover(self, result):
         began = time.monotonic()
-        result.complaints += self.audit.recovered(result.fault.recovery_s)
+        seconds = result.fault.recovery_s
+        complaints = self.audit.recovered(min(seconds, PATIENCE_S))
+        if complaints and seconds > PATIENCE_S:
+            result.lost_stops = lost_stops(self.field)
+            for node in result.lost_stops:
+                refresh(self.cluster, node)
+            complaints = self.audit.recovered(seconds - PATIENCE_S)
+        result.complaints += complaints
         result.settled_s = time.monotonic() - began
         if not result.complaints:
             self.cluster.wait_stable(RECOVERY_S)
@@ -237,7 +247,9 @@ def burn(fire, options, kinds):
             return True
         result = fire.run(fault)
         print(result.line(number, time.monotonic() - fire.began), flush=True)
-        for text in [*result.complaints, *(f"the witness doubts: {one}" for one in result.doubts)]:
+        for text in [*result.complaints, *(f"the witness doubts: {one}" for one in result.doubts),
+                     *(f"Pacemaker lost its stop on {one} and was told to look there: "
+                       "livelib/fire_pacemaker.py" for one in result.lost_stops)]:
             print(f"           {text}", flush=True)
         if result.complaints:
             print(f"logs and records of it are kept in {fire.keep(result)}")
@@ -342,6 +354,7 @@ def conclude(fire):
     print(f"\n{answers['requests']} HTTP requests, {answers['failed']} failed; "
           f"{sent['sent']} probes, {sent['received']} answered; "
           f"longest pause between probes {sent['send_interval_max_ms']:.0f} ms")
+    print(f"stops that Pacemaker lost: {sum(len(one.lost_stops) for one in fire.results)}")
     print(f"errors in the logs of sarud: {len(fire.audit.errors)}")
     for line in fire.audit.errors[:20]:
         print(f"  {line}")
