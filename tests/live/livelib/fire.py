@@ -128,7 +128,10 @@ class Fire:
             except LiveError as error:
                 result.complaints.append(str(error))
         result.bound_s = fault.bound(self.bounds)
-        self.hear_witness(result)
+        try:
+            self.hear_witness(result)
+        except LiveError as error:  # a machine that chokes; the logs of it tell more
+            result.complaints.append(str(error))
         self.results.append(result)
         return result
 
@@ -162,18 +165,19 @@ class Fire:
     def keep(self, result):
         """The logs and records of a run that has failed, where the clean-up does not take them."""
         kept = tempfile.mkdtemp(prefix="saru-fire-", dir="/tmp")
+        with contextlib.suppress(OSError), open("/proc/loadavg", encoding="utf-8") as file:
+            result.complaints.append(f"load of the machine: {file.read().strip()}")
         with open(f"{kept}/complaints", "w", encoding="utf-8") as file:
             file.write("\n".join([result.fault.kind + ": " + result.fault.text,
                                   *result.complaints]) + "\n")
-        for node in self.cluster.status()["nodes"]:
+        for node, folder in self.audit.folders.items():
             with contextlib.suppress(OSError):  # what is written meanwhile may be gone meanwhile
-                shutil.copytree(node["log_dir"], f"{kept}/{node['name']}", symlinks=True,
+                shutil.copytree(folder, f"{kept}/{node}", symlinks=True,
                                 ignore_dangling_symlinks=True)
-            with contextlib.suppress(LiveError):
-                said = self.cluster.run(node["name"], "sh", "-c", "nft list ruleset; ip addr; "
-                                        "crm_mon -1A; saructl status --json; saructl events",
-                                        check=False)
-                with open(f"{kept}/{node['name']}/now", "w", encoding="utf-8") as file:
+            with contextlib.suppress(LiveError, OSError):
+                said = self.cluster.run(node, "sh", "-c", "nft list ruleset; ip addr; crm_mon -1A; "
+                                        "saructl status --json; saructl events", check=False)
+                with open(f"{kept}/{node}/now", "w", encoding="utf-8") as file:
                     file.write(said.stdout + said.stderr)
         for place in os.listdir(self.folder):
             source = f"{self.folder}/{place}"
@@ -334,7 +338,7 @@ def main(argv):
                   f"lease {fire.bounds.lease * 1000:.0f} ms", flush=True)
             try:
                 good = burn(fire, options, kinds)
-                good_end = conclude(fire) if good else True
+                good_end = concluded(fire, good)
             finally:
                 print("\n" + "\n".join(table(fire.results, PLANTS)
                                        + splits_told(fire.results, cluster.nodes)), flush=True)
@@ -346,6 +350,17 @@ def main(argv):
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return 0 if good and good_end else 1
+
+
+def concluded(fire, good):
+    """conclude(); after a fault that has failed the load may have failed as well."""
+    try:
+        return conclude(fire)
+    except LiveError as error:
+        if good:
+            raise
+        print(f"nothing to tell of the load: {error}")
+        return False
 
 
 def conclude(fire):

@@ -63,6 +63,7 @@ class Audit:
     def __init__(self, field):
         self.field, self.cluster = field, field.cluster
         folders = {node["name"]: node["log_dir"] for node in self.cluster.status()["nodes"]}
+        self.folders = folders
         self.ends = {node: Ends() for node in folders}
         self.saruds = {node: Reader(f"{folder}/sarud.log") for node, folder in folders.items()}
         others = ("pacemaker/pacemaker.log", "pacemakerd.out", "corosync.out", "../console.log")

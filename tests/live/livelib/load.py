@@ -95,7 +95,7 @@ class Witness:
             argv += ["--mac-of", f"{node}={cluster.macs[node]}"]
         with open(self.errors, "w", encoding="utf-8") as errors:
             self.process = cluster.start(argv, subprocess.DEVNULL, stderr=errors)
-        await_that(self.started, 30, "the witness to listen")
+        await_that(self.started, 60, "the witness to listen")
 
     def said(self):
         with open(self.errors, encoding="utf-8") as file:
