@@ -31,9 +31,11 @@ tl::unexpected<Failure> cannot_start(int error) {
 string find_program() {
   std::error_code error;
   const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
-  string beside = (self.parent_path() / kProgram).string();
+  const auto folder = self.parent_path();
+  string beside = (folder / kProgram).string();
   if (!error && access(beside.c_str(), X_OK) == 0) return beside;
-  return string(SARU_LIBEXECDIR "/") + kProgram;
+  // Under whatever prefix sarud is installed; an absolute directory stays as it is.
+  return (folder / ".." / SARU_LIBEXECDIR / kProgram).string();
 }
 
 int spawn(int out, const string& partner, NodeId self) {
