@@ -47,27 +47,28 @@ bool needs_ipc_lock() {
   return capng_have_capability(CAPNG_EFFECTIVE, CAP_IPC_LOCK) != 0;
 }
 
+// With the capabilities that are chosen, and none in the bounding set.
+bool become(const Identity& identity, capng_flags_t groups) {
+  errno = 0;
+  if (!identity.own) return capng_apply(CAPNG_SELECT_ALL) == 0;
+  const auto how = static_cast<capng_flags_t>(groups | CAPNG_CLEAR_BOUNDING | CAPNG_CLEAR_AMBIENT);
+  return capng_change_id(static_cast<int>(identity.uid), static_cast<int>(identity.gid), how) == 0;
+}
+
 bool drop_rights(const Identity& identity) {
   const bool keep_ipc_lock = needs_ipc_lock();
   capng_clear(CAPNG_SELECT_ALL);
   const auto kept = static_cast<capng_type_t>(CAPNG_EFFECTIVE | CAPNG_PERMITTED);
   if (capng_updatev(CAPNG_ADD, kept, CAP_NET_ADMIN, CAP_NET_RAW, -1) != 0) return false;
   if (keep_ipc_lock && capng_update(CAPNG_ADD, kept, CAP_IPC_LOCK) != 0) return false;
-  errno = 0;
-  if (!identity.own) return capng_apply(CAPNG_SELECT_ALL) == 0;
-  const auto how =
-      static_cast<capng_flags_t>(CAPNG_DROP_SUPP_GRP | CAPNG_CLEAR_BOUNDING | CAPNG_CLEAR_AMBIENT);
-  return capng_change_id(static_cast<int>(identity.uid), static_cast<int>(identity.gid), how) == 0;
+  return become(identity, CAPNG_DROP_SUPP_GRP);
 }
 
 }  // namespace
 
 bool drop_to(const Identity& identity) {
   capng_clear(CAPNG_SELECT_ALL);
-  errno = 0;
-  if (!identity.own) return capng_apply(CAPNG_SELECT_ALL) == 0;
-  const auto how = static_cast<capng_flags_t>(CAPNG_CLEAR_BOUNDING | CAPNG_CLEAR_AMBIENT);
-  return capng_change_id(static_cast<int>(identity.uid), static_cast<int>(identity.gid), how) == 0;
+  return become(identity, CAPNG_NO_FLAG);
 }
 
 Identity find_identity(const char* user) {

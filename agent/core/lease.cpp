@@ -155,6 +155,8 @@ void Machine::renew() {
   if (!has_quorum(s) && planted() != Plant::kRenewWithoutQuorum) return;
   if (s.unproven && !holds_nothing() && !vouched_for()) return;
   s.unproven = false;
+  // Else those who are not counted, and whose reports are not asked for, can be a quorum elsewhere.
+  if (!doubtful_are_outvoted()) return;
   std::uint64_t n = s.self_delivered;
   bool alone = true;
   if (planted() != Plant::kRenewByOwnDelivery) {

@@ -65,6 +65,16 @@ class Netlink : public testing::Test {
     if (sent < 0 && errno == EPERM) GTEST_SKIP() << "takes CAP_NET_ADMIN";
     ASSERT_EQ(sent, static_cast<ssize_t>(bytes.size()));
   }
+  // A change of a link, to which these bytes are the answer: refused with EBADMSG.
+  void change_answered_by(const Bytes& bytes, std::optional<Refusal>& refusal) {
+    ASSERT_NO_FATAL_FAILURE(send_it(bytes));
+    Batch batch;
+    put_link_up(batch, 0x7fffffff, "none");
+    refusal = socket_->execute(batch);
+    ASSERT_TRUE(refusal);
+    EXPECT_EQ(refusal->code, EBADMSG);
+    socket_->drain(buffer_);
+  }
 
   Result<NetlinkSocket> socket_ = NetlinkSocket::open(NETLINK_ROUTE);
   Result<NetlinkSocket> other_ = NetlinkSocket::open(NETLINK_ROUTE);
@@ -106,14 +116,9 @@ TEST_F(Netlink, AQuestionWithABrokenAnswerIsAskedAgain) {
 
 TEST_F(Netlink, AChangeWithABrokenAnswerIsNoSuccess) {
   for (const Bytes& bytes : kBroken) {
-    ASSERT_NO_FATAL_FAILURE(send_it(bytes));
-    Batch batch;
-    put_link_up(batch, 0x7fffffff, "none");
-    const auto refusal = socket_->execute(batch);
-    ASSERT_TRUE(refusal);
-    EXPECT_EQ(refusal->code, EBADMSG);
+    std::optional<Refusal> refusal;
+    ASSERT_NO_FATAL_FAILURE(change_answered_by(bytes, refusal));
     EXPECT_NE(refusal->error().text.find("answer was lost"), std::string::npos);
-    socket_->drain(buffer_);
   }
 }
 
@@ -124,13 +129,8 @@ TEST_F(Netlink, AnErrorWithoutANumberIsAnError) {
     error.error = code;
     Bytes bytes = message(kHead + sizeof error, kHead + sizeof error, NLMSG_ERROR);
     std::memcpy(bytes.data() + kHead, &error, sizeof error);
-    ASSERT_NO_FATAL_FAILURE(send_it(bytes));
-    Batch batch;
-    put_link_up(batch, 0x7fffffff, "none");
-    const auto refusal = socket_->execute(batch);
-    ASSERT_TRUE(refusal);
-    EXPECT_EQ(refusal->code, EBADMSG);
-    socket_->drain(buffer_);
+    std::optional<Refusal> refusal;
+    ASSERT_NO_FATAL_FAILURE(change_answered_by(bytes, refusal));
   }
 }
 

@@ -27,6 +27,18 @@ class Partner : public testing::Test {
     c.run(kLease / 10);
   }
 
+  void join_alone(RingId ring, std::uint64_t nonce) {
+    c.feed(1, Joined{{c.process(1), nonce}});
+    c.feed(1, GroupChanged{{c.process(1)}, {}, {c.process(1)}});
+    c.feed(1, RingChanged{ring, {NodeId{1}}});
+  }
+
+  // n1's next process.
+  void start_another(const Config& config, RingId ring) {
+    c.state(1) = State(config);
+    join_alone(ring, 9);
+  }
+
   bool took_all() { return c.owned(1) == kBlockCount; }
 
   static constexpr RingId kAlone{NodeId{1}, 8};
@@ -96,9 +108,7 @@ TEST_F(Partner, WhatIsKnownEndsWithTheNextJoinUnlessTheRingIsTheSame) {
   c.run(milliseconds(20));
   ASSERT_EQ(closed_on(c.state(1)), kAlone);
   const auto join_on = [this](RingId ring, std::uint64_t nonce) {
-    c.feed(1, Joined{{c.process(1), nonce}});
-    c.feed(1, GroupChanged{{c.process(1)}, {}, {c.process(1)}});
-    c.feed(1, RingChanged{ring, {NodeId{1}}});
+    join_alone(ring, nonce);
     return c.state(1).partner.closed;
   };
   EXPECT_TRUE(join_on(kAlone, 2001));
@@ -114,9 +124,7 @@ TEST_F(Partner, AFencingToldWhileWeAreAwayCountsOnTheSameRing) {
     c.state(1).phase = Phase::kOut;
     c.feed(1, Fenced{NodeId{2}, c.now, false});
     c.run(milliseconds(20));
-    c.feed(1, Joined{{c.process(1), nonce}});
-    c.feed(1, GroupChanged{{c.process(1)}, {}, {c.process(1)}});
-    c.feed(1, RingChanged{ring, {NodeId{1}}});
+    join_alone(ring, nonce);
     return c.state(1).partner.closed;
   };
   EXPECT_FALSE(come_back_on({NodeId{1}, 16}, 2001));
@@ -138,14 +146,8 @@ TEST_F(Partner, TheNextProcessOnTheSameRingNeedNotBeTold) {
   config.partner = NodeId{2};
   config.partner_closed = kAlone;
   for (const RingId ring : {kAlone, RingId{NodeId{1}, 16}}) {
-    State state(config);
-    const auto feed = [&](EventBody body) {
-      state = step(std::move(state), Event{{c.now, c.now}, std::move(body)}).state;
-    };
-    feed(Joined{{c.process(1), 9}});
-    feed(GroupChanged{{c.process(1)}, {}, {c.process(1)}});
-    feed(RingChanged{ring, {NodeId{1}}});
-    EXPECT_EQ(state.partner.closed, ring == kAlone);
+    start_another(config, ring);
+    EXPECT_EQ(c.state(1).partner.closed, ring == kAlone);
   }
 }
 
@@ -154,17 +156,11 @@ TEST_F(Partner, TheNextProcessOnTheSameRingNeedNotBeTold) {
 TEST_F(Partner, WhoWasAloneMayBelieveAnOlderFencing) {
   Config config = config_of(1, 2);
   config.partner = NodeId{2};
-  State state(config);
-  const auto feed = [&](EventBody body) {
-    state = step(std::move(state), Event{{c.now, c.now}, std::move(body)}).state;
-  };
-  feed(Joined{{c.process(1), 9}});
-  feed(GroupChanged{{c.process(1)}, {}, {c.process(1)}});
-  feed(RingChanged{kAlone, {NodeId{1}}});
-  feed(Fenced{NodeId{2}, Nanos(0), false});
-  EXPECT_FALSE(state.partner.closed);
-  feed(Fenced{NodeId{2}, Nanos(0), true});
-  EXPECT_TRUE(state.partner.closed);
+  start_another(config, kAlone);
+  c.feed(1, Fenced{NodeId{2}, Nanos(0), false});
+  EXPECT_FALSE(c.state(1).partner.closed);
+  c.feed(1, Fenced{NodeId{2}, Nanos(0), true});
+  EXPECT_TRUE(c.state(1).partner.closed);
 }
 
 }  // namespace
