@@ -46,9 +46,19 @@ bool Machine::doubtful_are_outvoted() const {
   return votes >= s.config.quorum_votes;
 }
 
+// By a beat that was sent since: so our ring still stood then, and with it what the wait was for. A
+// process that its corosync has left behind has no such beat.
 bool Machine::free_ones_are_free() const {
   if (s.partner.closed) return true;  // nobody else can hold any
-  return now.raw >= s.view.free_at && !partner_may_hold(s);
+  const bool plant = planted() == Plant::kTakeByOldBeat;
+  const Nanos proven = plant ? now.raw : s.view.granted_from;
+  return proven >= s.view.free_at && !partner_may_hold(s);
+}
+
+bool Machine::beat_is_due() const {
+  if (!s.view.hello_sent) return false;
+  const bool waited = s.view.confirmed && !s.view.to_free.empty() && now.raw >= s.view.free_at;
+  return now.raw >= s.next_beat || (waited && s.last_beat < s.view.free_at);
 }
 
 void Machine::acquire_what_is_ready() {
@@ -224,8 +234,9 @@ void Machine::settle() {
     s.view.round_sent = true;
     send(Round{*s.need_round});
   }
-  if (s.view.hello_sent && now.raw >= s.next_beat) {
+  if (beat_is_due()) {
     if (s.beats_in_flight < kMaxBeatsInFlight) {
+      if (now.raw < s.next_beat) s.view.prompt_reports = 0;  // others wait for the same moment
       send_beat();
     } else {
       s.next_beat = now.raw + pace();

@@ -92,6 +92,7 @@ struct Machine {
   void exclude_silent();
   bool holds_nothing() const;
   bool vouched_for() const;
+  bool all_nodes_on_ring() const;
   void renew();
   void check_lapse();
   void close_now();
@@ -102,6 +103,7 @@ struct Machine {
   void on(const KernelDisturbed& event);
   void settle();
   bool free_ones_are_free() const;
+  bool beat_is_due() const;
   bool doubtful_are_outvoted() const;
   void acquire_what_is_ready();
   void release_what_must_go();

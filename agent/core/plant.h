@@ -25,6 +25,7 @@
   X(NO_CONTINUITY, kNoContinuity, "nobody's blocks do not wait for quorate_since")              \
   X(KEEP_SINCE_OVER_JOIN, kKeepSinceOverJoin, "quorate_since goes on through the own join")     \
   X(KEEP_UNPROVEN, kKeepUnproven, "renews on a ring that no quorum came along to")              \
+  X(TAKE_BY_OLD_BEAT, kTakeByOldBeat, "takes nobody's blocks by a beat from before the wait")   \
   X(ACQUIRE_BEFORE_RELEASE, kAcquireBeforeRelease, "does not wait for Released")                \
   X(ACQUIRE_ACROSS_VIEWS, kAcquireAcrossViews, "goes on acquiring once the view has changed")   \
   X(RELEASE_BEFORE_ACK, kReleaseBeforeAck, "says Released before the kernel has let go")        \

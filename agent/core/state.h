@@ -125,7 +125,8 @@ struct View {
   bool round_sent = false;
   unsigned prompt_reports = 0;     // beats sent at once, because all had been heard
   std::uint64_t confirm_beat = 0;  // our beats up to here were sent before the view was confirmed
-  bool granted = false;  // every other member has reported a beat that we sent once confirmed
+  bool granted = false;    // every other member has reported a beat that we sent once confirmed
+  Nanos granted_from{-1};  // when the newest beat that all had reported was sent (raw)
   // Set when confirmed:
   std::uint64_t config_hash = 0;             // of the members that may own blocks
   std::vector<std::optional<NodeId>> owner;  // by block

@@ -38,7 +38,7 @@ int made() {
 int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   static const int file = made();
   must(ftruncate(file, 0) == 0 && pwrite(file, data, size, 0) >= 0, "the file can be written");
-  const RunFiles files{path(), path(), path(), path()};
+  const RunFiles files{path(), path(), path(), path(), path()};
 
   const auto marker = read_marker(files);
   must(marker.has_value(), "a marker that is there is one");
