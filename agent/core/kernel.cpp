@@ -103,17 +103,22 @@ void Machine::say_released() {
   if (s.view.foreign && !s.switching) s.need_round = RoundReason::kConfig;
 }
 
+bool Machine::keeps_holding(const Reconfigure& next) const {
+  const bool plant = planted() == Plant::kSwitchHolding && next.blocks == s.config.blocks;
+  return next.keeps_blocks || plant;
+}
+
 // What a block is must not change while we hold any. They are released in order, so that the others
 // lose no time; if the view is gone, at once.
 void Machine::prepare_switch() {
-  if (!s.switching || s.next->keeps_blocks || planted() == Plant::kSwitchHolding) return;
+  if (!s.switching || keeps_holding(*s.next)) return;
   const bool in_order = s.view.confirmed && !s.view.to_release.empty();
   if (!in_order) s.holding.clear();
 }
 
 bool Machine::switch_is_due() const {
   if (!s.switching) return false;
-  if (s.next->keeps_blocks || planted() == Plant::kSwitchHolding) return true;
+  if (keeps_holding(*s.next)) return true;
   return s.holding.empty() && s.releasing.empty() && s.kernel.held.empty();
 }
 

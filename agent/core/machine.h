@@ -109,6 +109,7 @@ struct Machine {
   void release_what_must_go();
   void say_released();
   void prepare_switch();
+  bool keeps_holding(const Reconfigure& next) const;
   bool switch_is_due() const;
   void finish_switch();
   void write_kernel();
