@@ -141,7 +141,7 @@ void Daemon::on_facts(const ClusterFacts& facts) {
   }
   const bool same_rule = check_cluster(facts, options_).has_value() &&
                          partner_of(facts, options_) == known.partner &&
-                         facts.quorum_device == known.quorum_device;
+                         device_lag_of(facts) == known.device_lag;
   if (same_rule != eligibility_.quorum_as_before) {
     eligibility_.quorum_as_before = same_rule;
     feed(eligibility_.event());

@@ -24,7 +24,7 @@ struct Eligibility {
     if (!carrier) return {false, "carrier lost on " + nic};
     if (!link_there) return {false, "its interface is gone and cannot be made anew"};
     if (!quorum_as_before) {
-      return {false, "corosync's quorum settings have changed: restart the resource"};
+      return {false, "the rules of quorum or fencing have changed: restart the resource"};
     }
     if (drained) return {false, "drained by the administrator"};
     return {true, ""};

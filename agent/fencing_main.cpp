@@ -6,7 +6,6 @@
 #include <crm/crm.h>
 #include <grp.h>
 #include <poll.h>
-#include <strings.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -20,6 +19,7 @@
 #include <ctime>
 #include <string>
 #include <string_view>
+#include <vector>
 
 // A header for C alone: a parameter in it is called "namespace".
 #define namespace name_space
@@ -29,11 +29,14 @@ extern "C" {
 #undef namespace
 
 #include "agent/confine.h"
+#include "agent/fencing_judge.h"
 #include "agent/fencing_news.h"
 
 namespace {
 
 using namespace std::chrono_literals;
+using saru::FencingDeed;
+using saru::FencingJudge;
 using saru::FencingNews;
 using saru::Nanos;
 using std::string;
@@ -73,15 +76,13 @@ bool has_been_alone(const string& self) {
   return alone && own && next == CS_ERR_NO_SECTIONS;  // the list was read to its end
 }
 
-bool means_off(const char* action) {
-  return action != nullptr &&
-         (std::strcmp(action, "off") == 0 || std::strcmp(action, "reboot") == 0);
-}
+string text(const char* words) { return words == nullptr ? "" : words; }
 
 // One connection to the fencer after the other.
 class Watcher {
  public:
-  Watcher(string partner, string self) : partner_(std::move(partner)), self_(std::move(self)) {
+  Watcher(const string& partner, string self)
+      : partner_(partner), self_(std::move(self)), judge_(partner) {
     watcher = this;
   }
 
@@ -95,7 +96,7 @@ class Watcher {
 
  private:
   bool connect() {
-    idle_ = Nanos(0);
+    judge_.begin();
     fencer_ = stonith_api_new();
     if (fencer_ == nullptr) return blind("out of memory");
     const int error = fencer_->cmds->connect(fencer_, "saru-fencing", &fd_);
@@ -132,24 +133,23 @@ class Watcher {
     }
   }
 
-  // Asks what is under way. What ended before the answer is judged by the moment of the question
-  // before: it may have begun before this one.
   bool ask() {
     const Nanos asked = raw_now();
-    stonith_history_t* history = nullptr;
-    const int error = fencer_->cmds->history(fencer_, st_opt_sync_call, partner_.c_str(), &history,
-                                             kAnswerSeconds);
+    stonith_history_t* list = nullptr;
+    const int error =
+        fencer_->cmds->history(fencer_, st_opt_sync_call, partner_.c_str(), &list, kAnswerSeconds);
     if (error != pcmk_ok) return false;
-    bool under_way = false, was_fenced = false;
-    for (const auto* one = history; one != nullptr; one = one->next) {
-      if (!is_partner(one->target)) continue;
-      // Whatever it is at the moment: a reboot may be an "off" and then an "on".
-      under_way = under_way || (one->state != st_done && one->state != st_failed);
-      was_fenced = was_fenced || (one->state == st_done && means_off(one->action));
+    std::vector<FencingDeed> history;
+    for (const auto* one = list; one != nullptr; one = one->next) {
+      auto state = FencingDeed::State::kUnderWay;
+      if (one->state == st_done) state = FencingDeed::State::kDone;
+      if (one->state == st_failed) state = FencingDeed::State::kFailed;
+      history.push_back({state, text(one->target), text(one->action)});
     }
-    stonith_history_free(history);
+    stonith_history_free(list);
+    const bool was_fenced = judge_.read(history, asked);
     if (!drain()) return false;
-    if (!under_way) idle_ = asked;
+    judge_.settle();
     say({FencingNews::Kind::kWatching, "", Nanos(0), false});
     if (was_fenced && has_been_alone(self_)) say({FencingNews::Kind::kFenced, "", Nanos(0), true});
     return true;
@@ -173,11 +173,6 @@ class Watcher {
     if ((both[0].revents & (POLLERR | POLLHUP | POLLNVAL)) != 0) std::exit(0);
   }
 
-  // Pacemaker's names of nodes have no case.
-  bool is_partner(const char* node) const {
-    return node != nullptr && strcasecmp(partner_.c_str(), node) == 0;
-  }
-
   bool blind(const string& reason) {
     say({FencingNews::Kind::kBlind, reason, Nanos(0), false});
     return false;
@@ -186,8 +181,10 @@ class Watcher {
   static void notified(stonith_t*, stonith_event_t* event) { watcher->on_event(*event); }
 
   void on_event(const stonith_event_t& event) {
-    if (!is_partner(event.target) || !means_off(event.action) || event.result != pcmk_ok) return;
-    say({FencingNews::Kind::kFenced, "", idle_, false});
+    const auto end =
+        event.result == pcmk_ok ? FencingDeed::State::kDone : FencingDeed::State::kFailed;
+    const auto news = judge_.on_end({end, text(event.target), text(event.action)});
+    if (news) say(*news);
   }
 
   static inline Watcher* watcher = nullptr;  // the library's callbacks carry no data
@@ -196,7 +193,7 @@ class Watcher {
   string self_;
   stonith_t* fencer_ = nullptr;
   int fd_ = -1;
-  Nanos idle_{0};  // when no fencing of the partner was under way, as last asked
+  FencingJudge judge_;
 };
 
 // Corosync lets group 0 in, Pacemaker the group haclient. Nothing else is needed.

@@ -56,6 +56,11 @@ tl::expected<void, Failure> check_fencing(const ClusterFacts& facts, const Optio
         "with last_man_standing two sides can serve one block: remove it, "
         "or accept that: fencing=ignore");
   }
+  if (facts.quorum_device && !facts.device_halves) {
+    return refuse(
+        "only of ffsplit is it known how long a lost vote counts: give the quorum device that "
+        "algorithm");
+  }
   return {};
 }
 
@@ -82,6 +87,10 @@ tl::expected<void, Failure> check_cluster(const ClusterFacts& facts, const Optio
 std::optional<NodeId> partner_of(const ClusterFacts& facts, const Options& options) {
   if (!may_wait(facts, options) || !options.stonith.value_or(false)) return std::nullopt;
   return facts.nodes.front().id == facts.local ? facts.nodes.back().id : facts.nodes.front().id;
+}
+
+Nanos device_lag_of(const ClusterFacts& facts) {
+  return facts.quorum_device ? std::max(facts.device_timeout, Nanos(1)) : Nanos(0);
 }
 
 Nanos lease_of(const ClusterFacts& facts, const Options& options) {
@@ -140,7 +149,7 @@ Config make_config(const ClusterFacts& facts, const Options& options, const stri
   config.quorum_votes = votes.quorum_votes;
   config.expected_votes = votes.expected_votes;
   config.partner = partner_of(facts, options);
-  config.quorum_device = facts.quorum_device;
+  config.device_lag = device_lag_of(facts);
   return config;
 }
 

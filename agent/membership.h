@@ -22,6 +22,8 @@ tl::expected<void, Failure> check_cluster(const ClusterFacts& facts, const Optio
 std::optional<NodeId> partner_of(const ClusterFacts& facts, const Options& options);
 
 // kLeaseFactor x (token + consensus), unless given.
+// For how long a lost vote of the quorum device may count; 0 without one.
+Nanos device_lag_of(const ClusterFacts& facts);
 Nanos lease_of(const ClusterFacts& facts, const Options& options);
 
 // Equal on two nodes exactly when they may serve the address together.

@@ -36,6 +36,8 @@ struct ClusterFacts {
   bool two_node = false;
   bool last_man_standing = false;
   bool quorum_device = false;    // configured or registered
+  bool device_halves = false;    // ... of the algorithm ffsplit: it votes for one of two halves
+  Nanos device_timeout{0};       // for how long its last vote counts (quorum.device.timeout)
   bool quorum_provider = false;  // quorum.provider is corosync_votequorum
   std::string crypto_cipher;     // "none" where nothing is encrypted
 

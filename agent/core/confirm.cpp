@@ -121,6 +121,16 @@ bool Machine::shares_blocks(const Hello& hello) const {
   return hello.config_hash == hash || (hello.config_next == hash && hello.next_keeps_blocks);
 }
 
+// For how long a quorum must have lasted until no other one's lease can be left. Beside a quorum
+// device another half may go on in the belief that it has the vote, and its sarud may not run
+// meanwhile, for half a lease at most: a longer pause is noticed.
+Nanos Machine::quorum_wait(Nanos lease) const {
+  if (s.config.device_lag == Nanos(0) || planted() == Plant::kDeviceWithoutLag) {
+    return guarded(lease);
+  }
+  return guarded(lease + lease / 2 + s.config.device_lag);
+}
+
 // Nobody's blocks may still be open in the kernel of somebody who left without a word (known to a
 // member by name), or of somebody whom no member of this view ever knew (outlasted by
 // quorum_since).
@@ -135,7 +145,7 @@ Nanos Machine::wait_for_departed() const {
   for (const ProcessId& process : members) {
     const Hello& hello = *s.view.peers.at(process).hello;
     // Whom no member ever heard may have the longest lease that one of them has heard of.
-    const Nanos more = guarded(longest) - guarded(hello.longest_lease);
+    const Nanos more = quorum_wait(longest) - quorum_wait(hello.longest_lease);
     since = std::min(since, hello.since_remaining + more);
     for (const Departed& gone : hello.departed) {
       const auto peer = s.view.peers.find(gone.member.process);

@@ -205,6 +205,11 @@ void Machine::check_lapse() {
   if (!s.granted || !has_passed(*s.granted, now)) return;
   s.granted.reset();
   s.view.granted = false;
+  if (s.config.device_lag > Nanos(0) && s.quorate_since) {
+    // While nothing came the device's vote may have gone to others, and the news be on its way.
+    s.quorate_since = now.raw;
+    if (s.view.hello_sent && !s.view.to_free.empty()) s.need_round = RoundReason::kLapse;
+  }
   if (s.holding.empty() || planted() == Plant::kLapseUnnoticed) return;
   log(LogLevel::kWarning, "the lease ran out: this node closed its " +
                               std::to_string(s.holding.size()) +

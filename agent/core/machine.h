@@ -65,6 +65,7 @@ struct Machine {
   std::uint64_t wanted_config();
   std::uint64_t active_config() const;
   bool shares_blocks(const Hello& hello) const;
+  Nanos quorum_wait(Nanos lease) const;
   Nanos wait_for_departed() const;
   void assign_blocks();
   void plan_release(const BlockSet& twice);

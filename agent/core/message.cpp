@@ -247,11 +247,13 @@ void Machine::send_hello() {
   }
   hello.weight = s.config.weight;
   hello.eligible = s.config.eligible && !s.stopping && !s.kernel.failed;
+  // Each node has a device of its own to hear: without it, it is not quorate where others are.
+  if (s.config.device_lag > Nanos(0)) hello.eligible = hello.eligible && has_quorum(s);
   hello.held = s.kernel.held;
   hello.lingering = BlockSet(s.config.blocks);
   hello.departed = departed();
   hello.longest_lease = s.longest_lease;
-  const Nanos whole = guarded(s.longest_lease) * (s.config.quorum_device ? 2 : 1);
+  const Nanos whole = quorum_wait(s.longest_lease);
   hello.since_remaining = whole;
   if (s.quorate_since) {
     const Nanos left = *s.quorate_since + whole - now.raw;

@@ -50,6 +50,7 @@
   X(BELIEVE_OLD_FENCES, kBelieveOldFences, "counts a fencing begun before it met the node")     \
   X(KEEP_CLOSED_OVER_JOIN, kKeepClosedOverJoin, "still believes after a join who is closed")    \
   X(KEEP_CLOSED_WHEN_MET, kKeepClosedWhenMet, "takes a node that is back for closed still")     \
+  X(DEVICE_WITHOUT_LAG, kDeviceWithoutLag, "who lost a quorum device's vote knows it at once")  \
   X(SAME_NONCE, kSameNonce, "comes back under the name that the others have dropped")
 
 // What only odd bytes from outside tell from the right thing. One for each fuzzer; fuzz_core has

@@ -63,9 +63,9 @@ struct Config {
   std::map<NodeId, unsigned> votes;
   unsigned quorum_votes = 1;
   unsigned expected_votes = 1;
-  // One side is quorate by a vote from outside, and the other may learn late that it is not: what
-  // a ring that no quorum of nodes came along to may take waits a lease longer.
-  bool quorum_device = false;
+  // For how long Corosync may count a quorum device's vote that others have got meanwhile: what a
+  // ring that no quorum of nodes came along to may take waits longer. 0: there is no device.
+  Nanos device_lag{0};
   // The other one of two nodes that can both be quorate alone: what it may hold is taken only once
   // it is known to be closed.
   std::optional<NodeId> partner;

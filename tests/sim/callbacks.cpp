@@ -79,7 +79,7 @@ void World::tell_quorum(Node& m, const std::vector<unsigned>& members,
   for (unsigned i : members) {
     if (!along.contains(i)) new_nodes.push_back(NodeId{i + 1});
   }
-  const QuorumChanged change{*m.ring, quorate(members.size()), node_ids(members), new_nodes};
+  const QuorumChanged change{*m.ring, quorate(m, members.size()), node_ids(members), new_nodes};
   const bool late = chance(0.1);
   if (late) hit(Fault::kQuorumLate);
   const Time delay = between(0, late ? 70 * kMs : 2 * kMs);

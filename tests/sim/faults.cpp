@@ -24,6 +24,10 @@ void World::inject_faults(Time until) {
       Fault::kLonelyVersion, Fault::kChangeAndDie,
   };
   const bool story = settings_.fencing && chance(0.03);
+  if (settings_.device) {
+    if (chance(0.05)) lose_device(any_node(), between(100 * kMs, 10 * kSecond));
+    if (chance(0.05)) turn_device();
+  }
   inject(story ? Fault::kOldKnowledge : kKinds[rng_.below(std::size(kKinds))], any_node());
   const Time next = chance(0.4) ? between(kMs, 300 * kMs) : between(300 * kMs, 2500 * kMs);
   later(now_ + next, [=, this] { inject_faults(until); });

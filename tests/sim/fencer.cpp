@@ -12,11 +12,6 @@ namespace {
 unsigned other(unsigned node) { return 1 - node; }
 }  // namespace
 
-// As with two_node: each side is quorate.
-bool World::quorate(std::size_t members) const {
-  return settings_.fencing || members >= majority();
-}
-
 // A ring has formed: who is not on it is to be fenced, unless it comes back in time.
 void World::miss_the_other(const std::vector<unsigned>& members) {
   if (members.size() > 1) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// saru-sim [--scenario history|fencing|crash|changes] [--seeds A-B] [--nodes N] [--plant NAME]
+// saru-sim [--scenario history|fencing|device|crash|changes] [--seeds A-B] [--nodes N] [--plant
+// NAME]
 // [--trace]
 //          [--kept FILE]   also the seeds of a list: each line SCENARIO SEED [NODES], # comments
 //          [--minutes M]   stop after so long, whatever seeds are left
@@ -74,6 +75,8 @@ std::string run(const Options& options, std::uint64_t seed, Counts& total) {
   Settings settings = settings_for(seed, options);
   settings.fencing = options.scenario == "fencing";
   if (settings.fencing) settings.nodes = 2;
+  settings.device = options.scenario == "device";
+  if (settings.device && options.nodes == 0) settings.nodes = settings.nodes / 2 * 2;
   if (options.scenario == "crash")
     settings.nodes = std::max(settings.nodes, 3U);  // two have no quorum left
   World world(settings);
@@ -103,15 +106,18 @@ void tell_counts(const Counts& total, const std::string& scenario, double second
             << total.writes << " kernel writes, " << total.views << " views, " << changes
             << " membership changes, " << total.acquisitions << " take-overs, " << total.lapses
             << " lapses, " << total.rejoins << " rejoins, " << total.switches << " switches\n";
-  const bool fencing = scenario == "fencing";
-  if (scenario != "history" && !fencing) return;
+  if (scenario == "crash" || scenario == "changes") return;
   std::cout << "  each seed at least " << total.virtual_ns_min / saru::sim::kSecond
             << " virtual seconds and " << total.membership_changes_min
             << " membership changes; healed after at most " << total.healed_ns_max / kMs << " ms\n";
-  const auto fence_faults = static_cast<std::size_t>(saru::sim::Fault::kFence);
-  for (std::size_t i = 0; i < (fencing ? saru::sim::kFaults : fence_faults); ++i) {
-    std::cout << "  " << total.hits[i] << "\t" << saru::sim::words(static_cast<saru::sim::Fault>(i))
-              << "\n";
+  using saru::sim::Fault;
+  for (std::size_t i = 0; i < saru::sim::kFaults; ++i) {
+    const auto fault = static_cast<Fault>(i);
+    if (fault >= Fault::kDeviceVotes ? scenario != "device"
+                                     : fault >= Fault::kFence && scenario != "fencing") {
+      continue;
+    }
+    std::cout << "  " << total.hits[i] << "\t" << saru::sim::words(fault) << "\n";
   }
 }
 
@@ -195,6 +201,7 @@ int run_plants(const Options& options) {
     };
     Options how = options;
     if (is_about_fencing(which)) how.scenario = "fencing";
+    if (which == Plant::kDeviceWithoutLag) how.scenario = "device";
     for (auto next = options.first; failure.empty() && next <= options.last; ++next) {
       try_one(how, next);
     }

@@ -77,7 +77,8 @@ void World::start_process(unsigned node) {
   if (settings_.fencing) config.partner = NodeId{2 - node};
   config.partner_closed = m.partner_closed;
   for (unsigned i = 0; i < settings_.nodes; ++i) config.votes[NodeId{i + 1}] = 1;
-  config.expected_votes = settings_.nodes;
+  config.expected_votes = settings_.nodes + (settings_.device ? 1 : 0);
+  if (settings_.device) config.device_lag = Nanos(kDeviceLag);
   p.state = State(config);
   Time wait = 0;
   if (m.unclean_end && planted() != Plant::kNoRestartWait) {
@@ -108,7 +109,7 @@ void World::join(unsigned node, std::uint64_t pid) {
     // trackstart with CS_TRACK_CURRENT: nothing says who came along from where.
     std::vector<NodeId> others = nodes;
     std::erase(others, NodeId{node + 1});
-    push(p->quorum, QuorumChanged{*m.ring, quorate(nodes.size()), nodes, others});
+    push(p->quorum, QuorumChanged{*m.ring, quorate(m, nodes.size()), nodes, others});
   }
   p->tracks_quorum = true;
   trace(node, "joins the group");

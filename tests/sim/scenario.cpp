@@ -118,7 +118,8 @@ void World::run_history() {
   }
   heal_everything();
   const Time healed = now_;
-  const Time bound = 5 * longest_lease_now().count() + 8 * kSecond;
+  Time bound = 5 * longest_lease_now().count() + 8 * kSecond;
+  if (settings_.device) bound += longest_lease_now().count() + 2 * kDeviceLag;
   Time agreed = -1;
   while (!failed() && now_ < healed + bound) {
     run_until(now_ + 100 * kMs);

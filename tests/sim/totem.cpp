@@ -128,6 +128,7 @@ void World::form(unsigned component, std::uint64_t generation) {
   rings_[id] = Ring{id, members, {}, {}};
   ++counts.membership_changes;
   if (settings_.fencing) miss_the_other(members);
+  if (settings_.device) ask_device(id);
   for (unsigned i : members) {
     std::set<unsigned> along;
     for (unsigned j : members) {

@@ -31,6 +31,7 @@ inline constexpr Time kMs = 1'000'000;
 inline constexpr Time kSecond = 1000 * kMs;
 inline constexpr unsigned kMostNodes = 32;
 inline constexpr std::uint16_t kCluster = 1;
+inline constexpr Time kDeviceLag = 3 * kSecond;  // how long a lost vote may count
 
 struct Settings {
   std::uint64_t seed = 1;
@@ -40,6 +41,7 @@ struct Settings {
   double rate_error = 0.0045;  // of each node's clocks, at most
   double drift = kDrift;       // that the core allows for
   bool fencing = false;        // two nodes, each quorate alone; Pacemaker fences whom it misses
+  bool device = false;         // an even number of nodes, and a quorum device
   bool trace = false;
 };
 
@@ -154,6 +156,7 @@ struct Node {
   bool fences = false;        // the other, at the moment
   bool has_fenced = false, has_shared_a_ring = false;  // since corosync began here
   bool stays_off = false;                              // until the end, once it is down
+  std::optional<RingId> device_vote;                   // for which ring, as its corosync believes
   Version version;                                     // that its administrator wants
   std::uint16_t weight = 1;
   unsigned wire_version = kWireVersion;
@@ -274,8 +277,18 @@ class World {
   void reload(unsigned node, Version version);
   void use_other_version(unsigned node);
 
+  // device.cpp
+  bool quorate(const Node& m, std::size_t members) const;
+  bool is_half(const Ring& ring) const;
+  void ask_device(RingId id);
+  void give_vote(RingId id);
+  void withdraw_vote();
+  void lose_vote(unsigned node, RingId id, Time delay);
+  void tell_vote(Node& m);
+  void turn_device();
+  void lose_device(unsigned node, Time span);
+
   // fencer.cpp
-  bool quorate(std::size_t members) const;
   void miss_the_other(const std::vector<unsigned>& members);
   void fence(unsigned by);
   void cut_power(unsigned by);
@@ -330,6 +343,8 @@ class World {
   unsigned next_component_ = 1;
   std::vector<Time> loss_until_;  // [from * kMostNodes + to]
   std::vector<Ghost> ghosts_;
+  std::optional<RingId> device_for_;  // the ring that it votes for
+  Time device_away_until_ = 0;
   Version newest_;
   bool healing_ = false;
   std::string failure_;

@@ -88,6 +88,27 @@ TEST(Lease, NobodysBlocksAreTakenByABeatSentAfterTheWait) {
   EXPECT_EQ(c.owned(1), kBlockCount);
 }
 
+TEST(Lease, BesideADeviceALapseStartsTheWaitForItsQuorumAnew) {
+  for (const bool device : {false, true}) {
+    Cluster c(2);
+    const Nanos lag = device ? 2 * kLease : Nanos(0);
+    c.state(1).config.device_lag = c.state(2).config.device_lag = lag;
+    c.start();
+    c.run(lag + kLease);
+    ASSERT_EQ(c.owned(1) + c.owned(2), kBlockCount);
+    for (int i = 0; i < 110; ++i) {  // nothing is delivered
+      c.now += milliseconds(10);
+      for (const std::uint32_t node : {1U, 2U}) c.feed(node, Tick{});
+    }
+    ASSERT_EQ(c.owned(1) + c.owned(2), 0U);
+    c.deliver();
+    c.run(kLease * 3 / 2);
+    EXPECT_EQ(c.owned(1) + c.owned(2), device ? 0U : kBlockCount);
+    c.run(lag + kLease / 2);
+    EXPECT_EQ(c.owned(1) + c.owned(2), kBlockCount);
+  }
+}
+
 // n1 comes to a ring with n2, where no sarud runs; n3 stays behind, unless the cluster has but two.
 Nanos growth_on_a_ring_with(std::vector<NodeId> joined, bool third = true) {
   Cluster c(3);

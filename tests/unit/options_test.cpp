@@ -253,10 +253,23 @@ TEST(Cluster, FencingIsKnownByTheNamesOfNodes) {
 TEST(Cluster, AQuorumDeviceDoesWithoutFencing) {
   ClusterFacts facts = two_nodes();
   facts.two_node = false;
-  facts.quorum_device = true;
+  facts.quorum_device = facts.device_halves = true;
   EXPECT_TRUE(check_cluster(facts, *validate(good())));
   EXPECT_EQ(partner_of(facts, *validate(good())), std::nullopt);
   EXPECT_NE(partner_of(facts, *validate(with("stonith", "yes"))), std::nullopt);
+}
+
+TEST(Cluster, OfAQuorumDeviceItMustBeKnownWhoLosesItsVoteWhen) {
+  ClusterFacts facts = three_nodes();
+  facts.quorum_device = true;
+  facts.device_timeout = std::chrono::seconds(7);
+  const auto refused = check_cluster(facts, *validate(good()));
+  ASSERT_FALSE(refused);
+  EXPECT_LE(refused.error().sentence.size(), kShown);
+  EXPECT_TRUE(check_cluster(facts, *validate(with("fencing", "ignore"))));
+  EXPECT_EQ(make_config(facts, *validate(good()), "n1").device_lag, std::chrono::seconds(7));
+  facts.quorum_device = false;
+  EXPECT_EQ(make_config(facts, *validate(good()), "n1").device_lag, Nanos(0));
 }
 
 TEST(Cluster, MoreThanTwoNodesDoNotWaitForFencing) {

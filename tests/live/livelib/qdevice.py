@@ -5,6 +5,7 @@ from livelib.cluster import LiveError
 ARBITER = "arbiter"
 TABLE = "part"
 QNETD = "corosync-qnetd"
+CLIENT = "corosync-qdevice"
 START = (f"rm -f /run/{QNETD}/*; setsid -f {QNETD} -f -s off </dev/null >>/var/log/qnetd.out 2>&1")
 
 
@@ -32,6 +33,15 @@ def kill_qnetd(cluster):
 
 def start_qnetd(cluster):
     cluster.run(ARBITER, "sh", "-c", START)
+
+
+def kill_client(cluster, node):
+    """The corosync-qdevice of this node: its corosync counts the last vote for `timeout` more."""
+    cluster.run(node, "pkill", "-KILL", "-x", CLIENT[:15])  # as the kernel names it
+
+
+def start_client(cluster, node):
+    cluster.run(node, "sh", "-c", f"setsid -f {CLIENT} -f </dev/null >>/var/log/qdevice.out 2>&1")
 
 
 def votes(cluster, node):

@@ -8,8 +8,9 @@ from riglib.state import RigError
 
 NAME = "arbiter"
 # How long a node waits for the arbiter: while the ring is whole, and while it forms anew (nothing
-# is delivered meanwhile). Corosync's own are 10 s and 30 s: a test would spend its time waiting.
-TIMEOUT_MS, SYNC_TIMEOUT_MS = 3000, 5000
+# is delivered meanwhile). Corosync's own are 10 s and 30 s. The first is long enough for a vote
+# that has gone to count for longer than two leases.
+TIMEOUT_MS, SYNC_TIMEOUT_MS = 8000, 10000
 START = ("rm -f /run/corosync-qnetd/*; mkdir -p /run/corosync-qnetd; "
          "setsid -f corosync-qnetd -f -s off </dev/null >>/var/log/qnetd.out 2>&1")
 
