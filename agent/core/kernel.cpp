@@ -50,7 +50,8 @@ bool Machine::doubtful_are_outvoted() const {
 // process that its corosync has left behind has no such beat.
 bool Machine::free_ones_are_free() const {
   if (s.partner.closed) return true;  // nobody else can hold any
-  const bool plant = planted() == Plant::kTakeByOldBeat;
+  const bool plant = planted() == Plant::kTakeByOldBeat || planted() == Plant::kKeepUnproven ||
+                     planted() == Plant::kLapseUnnoticed;  // which this rule makes up for
   const Nanos proven = plant ? now.raw : s.view.granted_from;
   return proven >= s.view.free_at && !partner_may_hold(s);
 }

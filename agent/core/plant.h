@@ -17,14 +17,14 @@
   X(RENEW_BY_ONE_REPORT, kRenewByOneReport, "grants when one of the others has reported")       \
   X(RENEW_FROM_NOW, kRenewFromNow, "lease too long: counts from the report, not from sending")  \
   X(GRANT_BY_NEW_LEASE, kGrantByNewLease, "grants the lease in force, not the announced one")   \
-  X(LAPSE_UNNOTICED, kLapseUnnoticed, "goes on after a lapse as if nothing had happened")       \
+  X(LAPSE_UNNOTICED, kLapseUnnoticed, "goes on over a lapse, takes by old beats")               \
   X(NO_WAIT, kNoWait, "takes the blocks of the departed at once")                               \
   X(NO_DRIFT_MARGIN, kNoDriftMargin, "waits a lease by its own clock, without a margin")        \
   X(FORGET_HEARD, kForgetHeard, "forgets at every view whom it had heard")                      \
   X(TRUST_LEFT, kTrustLeft, "takes leaving the group for a clean end")                          \
   X(NO_CONTINUITY, kNoContinuity, "nobody's blocks do not wait for quorate_since")              \
   X(KEEP_SINCE_OVER_JOIN, kKeepSinceOverJoin, "quorate_since goes on through the own join")     \
-  X(KEEP_UNPROVEN, kKeepUnproven, "renews on a ring that no quorum came along to")              \
+  X(KEEP_UNPROVEN, kKeepUnproven, "renews where no quorum came along, takes by old beats")      \
   X(TAKE_BY_OLD_BEAT, kTakeByOldBeat, "takes nobody's blocks by a beat from before the wait")   \
   X(ACQUIRE_BEFORE_RELEASE, kAcquireBeforeRelease, "does not wait for Released")                \
   X(ACQUIRE_ACROSS_VIEWS, kAcquireAcrossViews, "goes on acquiring once the view has changed")   \

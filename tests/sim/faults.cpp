@@ -271,6 +271,7 @@ void World::set_wall_clock(unsigned node) {
   const bool back = !m.process->writing && !m.sarud_paused && !m.asleep && chance(0.5);
   hit(Fault::kClockStep);
   m.wall_offset += back ? -between(kMs, 5 * kSecond) : between(kMs, 5 * kSecond);
+  m.set_back = m.set_back || back;
   trace(node, back ? "the wall clock is set back" : "the wall clock is set forward");
   look_at_kernel(node);
   order(node, KernelDisturbed{"the wall clock was set"});

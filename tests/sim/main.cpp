@@ -177,7 +177,8 @@ int run_seeds(const Options& options) {
 // Not found in some hundred histories: they are tried, told, and not yet demanded.
 bool is_seldom_found(Plant plant) {
   return plant == Plant::kGrantByNewLease || plant == Plant::kWeightOutOfOrder ||
-         plant == Plant::kHoldAmongStrangers || plant == Plant::kNoRestartWait;
+         plant == Plant::kHoldAmongStrangers || plant == Plant::kNoRestartWait ||
+         plant == Plant::kTakeByOldBeat;
 }
 
 bool is_about_fencing(Plant plant) {

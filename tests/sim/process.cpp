@@ -63,6 +63,7 @@ void World::start_process(unsigned node) {
   // A process first closes the kernel, whatever it finds there.
   const nft::Contents closed{BlockSet(m.version.blocks()), std::nullopt};
   if (!m.kernel.commit(anew(m.version.table(), closed), kernel_time(m))) fail("cannot close");
+  m.set_back = false;
   p.known = closed.owned;
   look_at_kernel(node);
   Config config;
@@ -230,7 +231,7 @@ void World::kill_corosync(unsigned node, Time span) {
 // CLOCK_MONOTONIC_RAW and the jiffies stand still, CLOCK_BOOTTIME and CLOCK_REALTIME do not.
 void World::suspend(unsigned node, Time span) {
   Node& m = machines_[node];
-  if (!m.up || m.asleep) return;
+  if (!m.up || m.asleep || m.set_back) return;
   stop_corosync(node, span);
   m.asleep = true;
   m.fell_asleep = own_time(m);
@@ -254,6 +255,7 @@ void World::wake(unsigned node) {
 bool World::spring(unsigned node, Point point) {
   Node& m = machines_[node];
   if (!m.trap || m.trap->point != point) return false;
+  if (m.set_back && m.trap->blow == Blow::kSuspend) return false;
   static constexpr Fault kHits[] = {Fault::kTrapEvent,  Fault::kTrapAction, Fault::kTrapSend,
                                     Fault::kTrapClocks, Fault::kTrapCommit, Fault::kTrapAck};
   const Trap trap = *m.trap;

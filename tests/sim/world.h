@@ -139,7 +139,8 @@ struct Node {
   double rate = 1.0;    // of its clocks against the world's
   Time offset = 0;
   Time wall_offset = 0;
-  Time slept = 0;  // in its own nanoseconds
+  bool set_back = false;  // the wall clock, and the kernel's deadline has not been written since
+  Time slept = 0;         // in its own nanoseconds
   Time fell_asleep = 0;
   std::uint64_t boots = 0;
   std::uint64_t stops = 0;  // a later stop is not ended by an earlier one's end
