@@ -51,10 +51,13 @@ void Machine::answer_beat(ProcessId sender) {
   }
   const auto members = effective_members(s);
   for (const ProcessId& process : members) {
-    if (process != s.me.process && !s.view.peers[process].fresh) return;
+    if (process == s.me.process) continue;
+    // What is left of the last time would have us report before the others have spoken, each time.
+    const auto& fresh = s.view.peers[process].fresh;
+    if (!fresh || now.raw - *fresh > interval * 3 / 4) return;
   }
   if (members.size() < 2) return;
-  for (auto& [process, peer] : s.view.peers) peer.fresh = false;
+  for (auto& [process, peer] : s.view.peers) peer.fresh.reset();
   ++s.view.prompt_reports;
   send_beat();
 }
@@ -80,7 +83,7 @@ void Machine::on_beat(const Message& message, const Beat& beat) {
   exclude_silent();
   if (s.phase != Phase::kIn || !in_view(message)) return;
   if (!own && (counts || s.view.prompt_reports < kPromptReports)) {
-    peer.fresh = true;
+    peer.fresh = now.raw;
     answer_beat(message.sender.process);
   }
   renew();

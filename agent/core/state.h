@@ -99,7 +99,7 @@ struct Peer {
   std::optional<Hello> hello;
   std::uint64_t newest_beat = 0;
   std::optional<Nanos> counted_t_send;         // of its last beat that counted
-  bool fresh = false;                          // ... and we have not reported it yet
+  std::optional<Nanos> fresh;                  // ... when we read it, until we report it
   Nanos lease{0};                              // as its last beat announced it
   std::uint64_t reported = 0;                  // newest of *our* beats that it has reported
   std::map<ProcessId, unsigned> silent_since;  // counted beats of each other member since its last
