@@ -67,7 +67,10 @@ class Traffic:
             if excuse:
                 excuses[excuse] = excuses.get(excuse, 0) + 1
             else:
-                bad.append(request)
+                near = [(when - request["start_ns"], verb, node)
+                        for when, verb, block, node in changes if block == request["block"]
+                        and abs(when - request["start_ns"]) < 1_000_000_000]
+                bad.append({**request, "changes of its block, ns after its start": near})
         return answers, bad, excuses
 
 
