@@ -58,8 +58,8 @@ tl::expected<void, Failure> check_fencing(const ClusterFacts& facts, const Optio
   }
   if (facts.quorum_device && !facts.device_halves) {
     return refuse(
-        "only of ffsplit is it known how long a lost vote counts: give the quorum device that "
-        "algorithm");
+        "with this quorum device two sides can serve one block: give it the algorithm ffsplit, "
+        "or accept that: fencing=ignore");
   }
   return {};
 }

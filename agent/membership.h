@@ -21,9 +21,10 @@ tl::expected<void, Failure> check_cluster(const ClusterFacts& facts, const Optio
 // The node whose fencing is waited for, in a cluster that check_cluster() accepts.
 std::optional<NodeId> partner_of(const ClusterFacts& facts, const Options& options);
 
-// kLeaseFactor x (token + consensus), unless given.
 // For how long a lost vote of the quorum device may count; 0 without one.
 Nanos device_lag_of(const ClusterFacts& facts);
+
+// kLeaseFactor x (token + consensus), unless given.
 Nanos lease_of(const ClusterFacts& facts, const Options& options);
 
 // Equal on two nodes exactly when they may serve the address together.

@@ -121,9 +121,6 @@ std::string why_no_connection(cs_error_t error) {
   }
 }
 
-// Corosync's own, where corosync.conf does not say (votequorum.h).
-constexpr std::uint32_t kDeviceTimeoutMs = VOTEQUORUM_QDEVICE_DEFAULT_TIMEOUT;
-
 Nanos from_ms(std::uint32_t ms) { return std::chrono::milliseconds(ms); }
 
 std::vector<ClusterNode> read_nodes(const Map& map) {
@@ -194,7 +191,8 @@ Facts ask() {
   if (facts.crypto_cipher.empty()) facts.crypto_cipher = "none";
   facts.quorum_device = !map.keys("quorum.device.").empty();
   facts.device_halves = map.text("quorum.device.net.algorithm") == "ffsplit";
-  facts.device_timeout = from_ms(map.number("quorum.device.timeout").value_or(kDeviceTimeoutMs));
+  facts.device_timeout =
+      from_ms(map.number("quorum.device.timeout").value_or(VOTEQUORUM_QDEVICE_DEFAULT_TIMEOUT));
   facts.quorum_provider = map.text("quorum.provider") == "corosync_votequorum";
   if (map.error() != CS_OK) return failed(why_no_connection(map.error()));
   if (!facts.quorum_provider) return facts;

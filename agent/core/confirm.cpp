@@ -96,21 +96,20 @@ std::uint64_t Machine::active_config() const {
 
 // Every node of the cluster is here, under one configuration: nobody has another lease.
 void Machine::forget_longer_leases() {
+  std::vector<NodeId> nodes;
   for (const ProcessId& process : effective_members(s)) {
     const Hello& hello = *s.view.peers.at(process).hello;
     if (hello.config_hash != s.config.config_hash || hello.config_next != 0) return;
+    nodes.push_back(process.node);
   }
-  if (all_nodes_are_here() && has_quorum(s)) s.longest_lease = s.config.lease;
+  if (are_all_nodes(nodes) && has_quorum(s)) s.longest_lease = s.config.lease;
 }
 
-// Each node of the cluster has a member that counts: beside this view there is none.
-bool Machine::all_nodes_are_here() const {
-  const auto members = effective_members(s);
+// Beside these there is no node in the cluster.
+bool Machine::are_all_nodes(const std::vector<NodeId>& nodes) const {
   return !s.config.votes.empty() &&
          std::all_of(s.config.votes.begin(), s.config.votes.end(), [&](const auto& entry) {
-           return std::any_of(members.begin(), members.end(), [&](const ProcessId& process) {
-             return process.node == entry.first;
-           });
+           return std::find(nodes.begin(), nodes.end(), entry.first) != nodes.end();
          });
 }
 

@@ -139,21 +139,13 @@ void Machine::exclude_silent() {
 
 bool Machine::holds_nothing() const { return s.holding.empty() && s.kernel.held.empty(); }
 
-bool Machine::all_nodes_on_ring() const {
-  const auto& ring = s.ring_members;
-  return !s.config.votes.empty() &&
-         std::all_of(s.config.votes.begin(), s.config.votes.end(), [&](const auto& entry) {
-           return std::find(ring.begin(), ring.end(), entry.first) != ring.end();
-         });
-}
-
 // Where every node is on this ring there is no other one, and who stayed behind without its
 // corosync has no beat to take anything by. Else: a member whose quorum has lasted a whole lease
 // was in every quorate ring of that time; whoever may take what we hold is one of its companions,
 // and where we are none of them its Hello closes us.
 bool Machine::vouched_for() const {
   if (!s.view.confirmed) return false;
-  if (all_nodes_on_ring()) return true;
+  if (are_all_nodes(s.ring_members)) return true;
   return std::any_of(s.view.peers.begin(), s.view.peers.end(), [this](const auto& entry) {
     const auto& [process, peer] = entry;
     const bool counts = process != s.me.process && !s.view.waived.contains(process);

@@ -61,7 +61,7 @@ struct Machine {
   void waive_the_slow();
   void plant_in_table(AssignMember& me) const;
   void forget_longer_leases();
-  bool all_nodes_are_here() const;
+  bool are_all_nodes(const std::vector<NodeId>& nodes) const;
   std::uint64_t wanted_config();
   std::uint64_t active_config() const;
   bool shares_blocks(const Hello& hello) const;
@@ -93,7 +93,6 @@ struct Machine {
   void exclude_silent();
   bool holds_nothing() const;
   bool vouched_for() const;
-  bool all_nodes_on_ring() const;
   void renew();
   void check_lapse();
   void close_now();

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// saru-sim [--scenario history|fencing|device|crash|changes] [--seeds A-B] [--nodes N] [--plant
-// NAME]
-// [--trace]
+// saru-sim [--scenario history|fencing|device|crash|changes] [--seeds A-B] [--nodes N]
+//          [--plant NAME] [--trace]
 //          [--kept FILE]   also the seeds of a list: each line SCENARIO SEED [NODES], # comments
 //          [--minutes M]   stop after so long, whatever seeds are left
 //          [--wide]        clocks 5 % off, which is beyond what the core is told
@@ -98,6 +97,13 @@ void tell_failure(const Options& options, std::uint64_t seed, const std::string&
   std::cout << " --trace" << std::endl;
 }
 
+bool happens_in(const std::string& scenario, saru::sim::Fault fault) {
+  using saru::sim::Fault;
+  if (fault >= Fault::kDeviceVotes) return scenario == "device";
+  if (fault >= Fault::kFence) return scenario == "fencing";
+  return true;
+}
+
 void tell_counts(const Counts& total, const std::string& scenario, double seconds) {
   const auto changes = total.membership_changes;
   std::cout << "  " << total.events << " events, "
@@ -110,13 +116,9 @@ void tell_counts(const Counts& total, const std::string& scenario, double second
   std::cout << "  each seed at least " << total.virtual_ns_min / saru::sim::kSecond
             << " virtual seconds and " << total.membership_changes_min
             << " membership changes; healed after at most " << total.healed_ns_max / kMs << " ms\n";
-  using saru::sim::Fault;
   for (std::size_t i = 0; i < saru::sim::kFaults; ++i) {
-    const auto fault = static_cast<Fault>(i);
-    if (fault >= Fault::kDeviceVotes ? scenario != "device"
-                                     : fault >= Fault::kFence && scenario != "fencing") {
-      continue;
-    }
+    const auto fault = static_cast<saru::sim::Fault>(i);
+    if (!happens_in(scenario, fault)) continue;
     std::cout << "  " << total.hits[i] << "\t" << saru::sim::words(fault) << "\n";
   }
 }

@@ -41,7 +41,7 @@ def kill_client(cluster, node):
 
 
 def start_client(cluster, node):
-    cluster.run(node, "sh", "-c", f"setsid -f {CLIENT} -f </dev/null >>/var/log/qdevice.out 2>&1")
+    cluster.run(node, "/run/saru-rig/start-node.sh", "no")  # starts what does not run
 
 
 def votes(cluster, node):
