@@ -52,6 +52,10 @@ struct Element {
   std::uint64_t left_ms = 0;  // of a timed element
   std::uint64_t packets = 0;  // of one that counts
 };
+// Sorted by key, each once. After a transaction the kernel may move a large set into a hash table
+// of another size (rhashtable, in a worker); a dump of several messages meanwhile counts its way
+// through both, shows some elements twice and leaves out as many, and bears no NLM_F_DUMP_INTR. So
+// one that shows an element twice is taken again, a millisecond later; EAGAIN after twenty.
 tl::expected<std::vector<Element>, Refusal> read_elements(NetlinkSocket& socket,
                                                           std::uint32_t family,
                                                           const std::string& table,

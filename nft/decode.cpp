@@ -14,11 +14,15 @@
 
 #include <algorithm>
 #include <cstring>
+#include <thread>
 
 #include "nft/codec.h"
 
 namespace saru::nft {
 namespace {
+
+constexpr int kShapeTries = 20;
+constexpr auto kShapePause = std::chrono::milliseconds(1);
 
 using TablePtr = std::unique_ptr<nftnl_table, Free<nftnl_table_free>>;
 using SetPtr = std::unique_ptr<nftnl_set, Free<nftnl_set_free>>;
@@ -351,16 +355,28 @@ tl::expected<std::vector<Element>, Refusal> read_elements(NetlinkSocket& socket,
                                                           std::uint32_t family,
                                                           const std::string& table,
                                                           const std::string& set) {
-  Batch& batch = scratch();
-  nlmsghdr* message = ask(batch, NFT_MSG_GETSETELEM, NLM_F_DUMP, family, "read set " + set);
-  mnl_attr_put_strz(message, NFTA_SET_ELEM_LIST_TABLE, table.c_str());
-  mnl_attr_put_strz(message, NFTA_SET_ELEM_LIST_SET, set.c_str());
-  std::vector<Element> elements;
-  const auto refusal = socket.query(
-      batch, [&](const nlmsghdr* answer) { decode_elements(answer, elements); },
-      [&] { elements.clear(); });
-  if (refusal) return tl::unexpected<Refusal>(*refusal);
-  return elements;
+  const std::string doing = "read set " + set;
+  for (int tries = 1;; ++tries) {
+    Batch& batch = scratch();
+    nlmsghdr* message = ask(batch, NFT_MSG_GETSETELEM, NLM_F_DUMP, family, doing);
+    mnl_attr_put_strz(message, NFTA_SET_ELEM_LIST_TABLE, table.c_str());
+    mnl_attr_put_strz(message, NFTA_SET_ELEM_LIST_SET, set.c_str());
+    std::vector<Element> elements;
+    const auto refusal = socket.query(
+        batch, [&](const nlmsghdr* answer) { decode_elements(answer, elements); },
+        [&] { elements.clear(); });
+    if (refusal) return tl::unexpected<Refusal>(*refusal);
+    std::sort(elements.begin(), elements.end(),
+              [](const Element& a, const Element& b) { return a.key < b.key; });
+    const auto twice =
+        std::adjacent_find(elements.begin(), elements.end(),
+                           [](const Element& a, const Element& b) { return a.key == b.key; });
+    if (twice == elements.end()) return elements;
+    if (tries == kShapeTries) {
+      return tl::unexpected<Refusal>({EAGAIN, doing, "the kernel shows an element twice"});
+    }
+    std::this_thread::sleep_for(kShapePause);
+  }
 }
 
 tl::expected<std::vector<NamedCounter>, Refusal> read_counters(NetlinkSocket& socket,

@@ -17,6 +17,7 @@
 #include <sanitizer/asan_interface.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -80,7 +81,13 @@ void read_tables(NetlinkSocket& socket, unsigned what) {
     const auto whole = read_table(socket, NFPROTO_INET, "saru_1");
     if (whole) static_cast<void>(compare(TablePlan{}, *whole));
   } else {
-    static_cast<void>(read_elements(socket, NFPROTO_INET, "saru_1", "owned"));
+    const auto elements = read_elements(socket, NFPROTO_INET, "saru_1", "owned");
+    if (elements) {
+      const auto twice =
+          std::adjacent_find(elements->begin(), elements->end(),
+                             [](const Element& a, const Element& b) { return a.key >= b.key; });
+      fuzz::must(twice == elements->end(), "elements are sorted, each once");
+    }
     static_cast<void>(read_counters(socket, NFPROTO_INET, "saru_1"));
   }
 }

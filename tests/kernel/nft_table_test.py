@@ -13,6 +13,7 @@ from lab import SILENCE_S, V4, V6, drain, received
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SOURCES = {V4: "10.9.0.100", V6: "fd09::64"}
+READ_BACK_S = 10
 OTHERS = {V4: "10.9.0.200", V6: "fd09::c8"}
 
 
@@ -216,5 +217,22 @@ def others(net, tap):
               "another protocol (GRE) is dropped, counted")
 
 
+def read_back(net, tap):
+    """What is read back is what was written, also while the kernel reshapes a set of many blocks"""
+    node = net.node()
+    driver = net.driver(node, "--blocks", "4096")
+    driver.must("open")
+    wrong, turn = [], 0
+    end = time.monotonic() + READ_BACK_S
+    while time.monotonic() < end:
+        turn += 1
+        bit, rest = turn // 2 % 12, "-" if turn % 2 else ""
+        held = driver.must(f"apply bit{bit}{rest} 60000")
+        if (held["count"], held["strange"]) != (2048, False):
+            wrong.append((turn, held["count"]))
+    tap.check(not wrong, f"2048 of 4096 blocks, exchanged {turn} times", wrong)
+    tap.check(driver.must("verify")["value"] == [], "and the table is as it was written")
+
+
 if __name__ == "__main__":
-    lab.main(listing, by_port, echo, icmp_errors, fragments, others)
+    lab.main(listing, by_port, echo, icmp_errors, fragments, others, read_back)
