@@ -17,6 +17,8 @@ CROWD = 10
 # still notices a dead node after token + consensus. It must be shorter than a cut that tests heal:
 # if one end of a link never saw it fail and the other end was restarted meanwhile, libknet 1.25
 # drops some packets as already seen, and the ring repeats "Retransmit List" for half a minute.
+# knet_mtu: left to itself, libknet 1.25 measures the MTU every 30 s and brings a link whose MTU it
+# does not know yet back only then, one link each time; ring follows ring until all are back.
 COROSYNC_CONF = """\
 totem {{
   version: 2
@@ -27,6 +29,7 @@ totem {{
   crypto_hash: {hash}
   token: {token}
   token_coefficient: 0
+  knet_mtu: 1500
 {consensus}  interface {{
     linknumber: 0
     knet_ping_interval: {ping}
