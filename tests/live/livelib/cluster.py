@@ -83,7 +83,7 @@ class Cluster:
         self.pids = {}
         self.children = []
         self.started = False
-        self.qdevice, self.device_s = False, 0.0
+        self.qdevice, self.device_sync_s, self.device_lag_s = False, 0.0, 0.0
 
     # The rig.
 
@@ -149,7 +149,8 @@ class Cluster:
         status = self.status()
         self.nodes = [node["name"] for node in status["nodes"]]
         self.token, self.consensus = status["token"], status["consensus"] or 1.2 * status["token"]
-        self.device_s = (status["device_sync_timeout"] or 0) / 1000
+        self.device_sync_s = (status["device_sync_timeout"] or 0) / 1000
+        self.device_lag_s = (status["device_timeout"] or 0) / 1000
         machines = status["nodes"] + status["servers"] + [status["client"]]
         self.pids = {one["name"]: one["pid"] for one in machines}
         self.macs = {one["name"]: one["mac"] for one in machines}

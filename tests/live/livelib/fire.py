@@ -88,7 +88,7 @@ class Fire:
         self.mac = json.loads(link)[0]["address"]
         status = cluster.sarud_status(cluster.nodes[0])
         self.bounds = Bounds(cluster.detection_s(), status["lease_ms"] / 1000,
-                             cluster.device_s)
+                             cluster.device_sync_s, cluster.device_lag_s)
         cluster.wait_stable(RECOVERY_S)
         self.audit = Audit(self.field)
         self.http = HttpLoad(cluster, self.folder, rate=HTTP_RATE)

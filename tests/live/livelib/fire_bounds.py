@@ -16,22 +16,26 @@ LINK_S = 0.5
 PACEMAKER_S = 15.0
 
 
+def guarded(wait_s):
+    return wait_s * (1 + DRIFT) + GUARD_S
+
+
 class Bounds:
     """All in seconds, for the token, consensus and lease that are in force."""
 
-    def __init__(self, detection_s, lease_s, device_s=0.0):
-        """device_s: for how long Corosync waits for a quorum device; 0: there is none."""
+    def __init__(self, detection_s, lease_s, sync_s=0.0, lag_s=0.0):
+        """Of a quorum device, 0 where there is none: sync_s is how long a new ring waits for it,
+        lag_s how long its vote may go on counting where it is lost (quorum.device.timeout)."""
         self.detection = detection_s
         self.lease = lease_s
         self.planned = VIEW_S
         self.mended = LOOK_S + VIEW_S
         # Of an owner that is gone: its lease runs out, the others have a new view by then.
-        guarded = lease_s * (1 + DRIFT) + GUARD_S
-        self.lost = max(detection_s, guarded) + VIEW_S
-        self.device = device_s
-        if device_s:
-            # Of two nodes the last one is quorate only then, and that quorum must last a lease.
-            self.lost = detection_s + device_s + guarded + VIEW_S
+        self.lost = max(detection_s, guarded(lease_s)) + VIEW_S
+        self.device = sync_s > 0
+        if self.device:
+            # The half that is left is quorate only then, and that quorum must last so long.
+            self.lost = detection_s + sync_s + guarded(1.5 * lease_s + lag_s) + VIEW_S
         # Rings that find each other again, and blocks that nobody had: quorate_since starts anew.
         self.rejoined = LINK_S + detection_s + self.lost
         self.pacemaker = PACEMAKER_S

@@ -129,6 +129,7 @@ def status(rig):
     return {"name": rig.name, "dir": rig.dir, "token": config["token"],
             "consensus": config["consensus"], "stonith": config["stonith"],
             "device_sync_timeout": arbiter.SYNC_TIMEOUT_MS if config["qdevice"] else None,
+            "device_timeout": arbiter.TIMEOUT_MS if config["qdevice"] else None,
             "real_time": config["real_time"], "bin": config["bin"], "ocf": config["ocf"],
             "nodes": [node_status(rig, name, said.get(name)) for name in nodes],
             "client": plain_status(rig, "client"),
