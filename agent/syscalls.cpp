@@ -41,9 +41,10 @@ constexpr const char* kAllowed[] = {
     "epoll_create", "epoll_create1", "epoll_ctl", "epoll_pwait", "epoll_pwait2", "epoll_wait",
     "eventfd2", "pipe", "pipe2", "poll", "ppoll", "ppoll_time64", "pselect6", "select",
     "_newselect", "timerfd_create", "timerfd_gettime", "timerfd_settime", "timerfd_settime64",
-    // clocks
-    "clock_getres", "clock_gettime", "clock_gettime64", "clock_nanosleep", "clock_nanosleep_time64",
-    "gettimeofday", "nanosleep", "time", "times",
+    // clocks (adjtimex and its kind: to read; to set them needs CAP_SYS_TIME)
+    "adjtimex", "clock_adjtime", "clock_adjtime64", "clock_getres", "clock_gettime",
+    "clock_gettime64", "clock_nanosleep", "clock_nanosleep_time64", "gettimeofday", "nanosleep",
+    "time", "times",
     // threads (clone: below)
     "exit", "exit_group", "futex", "futex_time64", "get_robust_list", "gettid", "restart_syscall",
     "rseq", "sched_getaffinity", "sched_getparam", "sched_get_priority_max",

@@ -23,16 +23,23 @@ Result<LinkState> must_find(NetlinkSocket& socket, const std::string& name) {
                                        "\" on this node: give the one that the clients reach");
 }
 
-std::vector<IpAddress> sorted(std::vector<IpAddress> addresses) {
-  std::sort(addresses.begin(), addresses.end());
-  return addresses;
-}
-
 std::vector<IpAddress> addresses_of(const std::vector<ServiceAddress>& given) {
   std::vector<IpAddress> addresses;
   addresses.reserve(given.size());
   for (const ServiceAddress& one : given) addresses.push_back(one.ip);
-  return sorted(std::move(addresses));
+  std::sort(addresses.begin(), addresses.end());
+  return addresses;
+}
+
+// The table may guard more than is on the link: what a change that failed left behind.
+Result<void> check_guarded(const Table& gate, const std::vector<ServiceAddress>& wanted) {
+  const auto& guarded = gate.config().addresses;
+  for (const ServiceAddress& one : wanted) {
+    if (std::find(guarded.begin(), guarded.end(), one.ip) != guarded.end()) continue;
+    return fail(ErrorKind::kInvalid, "address " + one.ip.text() + " cannot be put on " +
+                                         gate.config().link + ": its table does not guard it");
+  }
+  return {};
 }
 
 bool has(const std::vector<ServiceAddress>& all, const IpAddress& ip) {
@@ -68,7 +75,6 @@ struct Link::Impl {
   std::vector<std::string> warnings;
 
   bool has_family(bool v4) const;
-  Result<void> check() const;
   Result<LinkState> check_nic();
   Result<void> delete_link();
   Result<void> check_free(const std::vector<ServiceAddress>& wanted);
@@ -87,12 +93,6 @@ struct Link::Impl {
 bool Link::Impl::has_family(bool v4) const {
   return std::any_of(addresses.begin(), addresses.end(),
                      [&](const ServiceAddress& one) { return one.ip.is_v4() == v4; });
-}
-
-Result<void> Link::Impl::check() const {
-  if (addresses_of(addresses) == sorted(config.addresses)) return {};
-  return fail(ErrorKind::kInvalid,
-              "the addresses of " + config.link + " are not those that its table guards");
 }
 
 Result<LinkState> Link::Impl::check_nic() {
@@ -326,7 +326,7 @@ Result<Link> Link::open(Table& gate, std::vector<ServiceAddress> addresses,
     if (impl->link != 0) (void)impl->delete_link();
     return tl::unexpected<Error>(error);
   };
-  if (auto done = impl->check(); !done) return give_up(done.error());
+  if (auto done = check_guarded(gate, impl->addresses); !done) return give_up(done.error());
   const auto parent = impl->check_nic();
   if (!parent) return give_up(parent.error());
   if (auto done = impl->delete_link(); !done) return give_up(done.error());
@@ -351,12 +351,7 @@ Result<void> Link::check_new(std::vector<ServiceAddress> addresses) {
 
 Result<void> Link::set_addresses(Table& gate, std::vector<ServiceAddress> addresses,
                                  std::chrono::seconds lifetime) {
-  const auto& guarded = gate.config().addresses;
-  for (const ServiceAddress& one : addresses) {
-    if (std::find(guarded.begin(), guarded.end(), one.ip) != guarded.end()) continue;
-    return fail(ErrorKind::kInvalid, "address " + one.ip.text() + " cannot be put on " +
-                                         impl_->config.link + ": its table does not guard it");
-  }
+  if (auto done = check_guarded(gate, addresses); !done) return done;
   if (auto free = check_new(addresses); !free) return free;
   if (auto done = impl_->take_away(addresses); !done) return done;
   impl_->addresses = std::move(addresses);
@@ -424,13 +419,16 @@ Result<Held> reconfigure(Table& table, Link& link, TableConfig config,
   const std::vector<ServiceAddress> addresses_before = link.addresses();
   std::vector<ServiceAddress> staying = addresses_before;
   std::erase_if(staying, [&](const ServiceAddress& one) { return !has(addresses, one.ip); });
-  // As far as the kernel lets us; what is not as it was, verify() tells.
+  // Closed, and as far as the kernel lets us; what is not as it was, verify() tells. An address
+  // that stays on the link stays in the table, too, or it would be open.
+  TableConfig wide = config_before;
+  for (const IpAddress& ip : config.addresses) {
+    if (!has(addresses_before, ip)) wide.addresses.push_back(ip);
+  }
   const auto go_back = [&](const Error& error) -> Result<Held> {
-    if (auto first = link.set_addresses(table, staying, lifetime)) {
-      if (auto closed = table.reconfigure(config_before, BlockSet(), std::nullopt)) {
-        [[maybe_unused]] const auto back = link.set_addresses(table, addresses_before, lifetime);
-      }
-    }
+    const bool narrow = link.set_addresses(table, staying, lifetime).has_value();
+    table.restore(narrow ? config_before : wide);
+    [[maybe_unused]] const auto back = link.set_addresses(table, addresses_before, lifetime);
     return tl::unexpected<Error>(error);
   };
   if (auto done = link.set_addresses(table, staying, lifetime); !done) return go_back(done.error());

@@ -4,7 +4,6 @@
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <net/if.h>
-#include <time.h>
 
 #include <cerrno>
 #include <utility>
@@ -38,13 +37,8 @@ constexpr std::uint32_t kFamilies[] = {NFPROTO_INET, NFPROTO_NETDEV};
 constexpr int kTries = 8;
 // Closer to its end than this the lease's elements may be there or not.
 constexpr Nanos kLeaseEnd = std::chrono::milliseconds(10);
-constexpr Nanos kShortestLease = std::chrono::milliseconds(1);
-
-Nanos read_clock(clockid_t clock) {
-  timespec now{};
-  clock_gettime(clock, &now);
-  return std::chrono::seconds(now.tv_sec) + Nanos(now.tv_nsec);
-}
+// An element whose timeout is no whole jiffy (10 ms at HZ=100) would stay for ever.
+constexpr Nanos kShortestLease = std::chrono::milliseconds(10);
 
 std::string full_name(std::uint32_t family, const std::string& name) {
   return std::string(family == NFPROTO_INET ? "table inet " : "table netdev ") + name;
@@ -56,13 +50,6 @@ bool is_race(int code) {
 }
 
 }  // namespace
-
-Clocks Clocks::system() {
-  return {[] { return read_clock(CLOCK_REALTIME); }, [] { return read_clock(CLOCK_BOOTTIME); },
-          [] { return read_clock(CLOCK_MONOTONIC_RAW); }, [] {}};
-}
-
-Instant Clocks::now() const { return {monotonic_raw(), boottime()}; }
 
 struct Table::Impl {
   Impl(TableConfig c, TableOptions o, NetlinkSocket s)
@@ -77,6 +64,7 @@ struct Table::Impl {
   Features features;
   Protection protection = options.protection;
   bool link_guarded = false;
+  bool stale = false;             // the kernel has tables of another configuration
   Contents written;               // what the last transaction wrote
   std::optional<BlockSet> known;  // what `owned` held when last read; nullopt: not sure
   std::optional<std::vector<std::uint64_t>> counted;  // loads when last read; nullopt: none yet
@@ -105,7 +93,10 @@ Contents Table::Impl::contents_for(const BlockSet& owned,
   Contents closed{BlockSet(config.blocks), std::nullopt};
   if (!deadline) return closed;
   const Nanos realtime = options.clocks.realtime();
-  const Nanos left = remaining(*deadline, options.clocks.now());
+  const Nanos real_left = remaining(*deadline, options.clocks.now());
+  // The kernel closes by a clock that may be bent.
+  const auto bent = static_cast<double>(real_left.count()) * options.clocks.slowness();
+  const Nanos left = real_left - Nanos(static_cast<Nanos::rep>(bent));
   if (left < kShortestLease) return closed;
   return {owned.blocks() == 0 ? BlockSet(config.blocks) : owned, Lease{left, realtime + left}};
 }
@@ -236,6 +227,7 @@ Result<Held> Table::Impl::write(const BlockSet& owned, const std::optional<Insta
                                          std::to_string(config.blocks) + " blocks cannot hold " +
                                          std::to_string(owned.blocks()));
   }
+  anew = anew || stale;
   for (int tries = 1;; ++tries) {
     batch.clear();
     put_begin(batch);
@@ -258,6 +250,7 @@ Result<Held> Table::Impl::write(const BlockSet& owned, const std::optional<Insta
       refusal = socket.execute(batch);
     }
     if (!refusal) {
+      stale = false;
       written = contents;
       return read();
     }
@@ -387,6 +380,15 @@ Result<Held> Table::reconfigure(TableConfig config, const BlockSet& owned,
   std::swap(impl_->config, config);
   impl_->counted = counted;
   return held;
+}
+
+void Table::restore(TableConfig config) {
+  impl_->config = std::move(config);
+  impl_->counted.reset();
+  impl_->stale = true;
+  [[maybe_unused]] const auto closed =
+      impl_->write(BlockSet(impl_->config.blocks), std::nullopt, true);
+  impl_->counted.emplace();
 }
 
 Result<Held> Table::read() { return impl_->read(); }

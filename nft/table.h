@@ -7,7 +7,6 @@
 // removes nothing: the address closes when its lease runs out. remove() removes.
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -15,21 +14,11 @@
 
 #include "agent/core/block_set.h"
 #include "agent/core/types.h"
+#include "nft/clocks.h"
 #include "nft/plan.h"
 #include "nft/result.h"
 
 namespace saru::nft {
-
-// The clocks of this machine; a test may pass its own, to pause between two readings.
-struct Clocks {
-  std::function<Nanos()> realtime;
-  std::function<Nanos()> boottime;
-  std::function<Nanos()> monotonic_raw;
-  std::function<void()> before_write;  // after the last reading, before the kernel is told
-
-  static Clocks system();
-  Instant now() const;  // CLOCK_MONOTONIC_RAW and CLOCK_BOOTTIME
-};
 
 // How the tables are protected from others, and from the death of this process. The best that the
 // kernel has:
@@ -37,8 +26,8 @@ enum class Protection : std::uint8_t {
   // Anyone with CAP_NET_ADMIN can change and flush them; they stay when we die. Watch tells.
   kNone,
   // Linux 5.12: a second copy of both tables has an owner (`saru_<id>_live`): others can neither
-  // change
-  // nor flush that one, but it goes when we die; the first one stays. A packet must pass both.
+  // change nor flush that one, but it goes when we die; the first one stays. A packet must pass
+  // both.
   kTwins,
   // Linux 6.9: one table that has an owner and stays when we die.
   kOwnerPersist,
@@ -92,6 +81,10 @@ class Table {
   // is no longer in `config` is open from then on: take it from the link before (see link.h).
   Result<Held> reconfigure(TableConfig config, const BlockSet& owned,
                            const std::optional<Instant>& deadline);
+
+  // Back to a configuration that was in force before, closed, whatever the kernel says to it: what
+  // it refuses now, the next apply() or rebuild() writes.
+  void restore(TableConfig config);
 
   Result<Held> read();
   Result<Counters> counters();

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Table, Link and Watch for the kernel tests: one command per line on standard input, one JSON
 // object per answer on standard output. Run it in the network namespace of a node.
+#include <linux/capability.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -78,6 +80,17 @@ BlockSet parse_blocks(const std::string& text, unsigned blocks) {
 
 const char* const kProtections[] = {"none", "twins", "owner persist"};
 
+// CAP_NET_ADMIN, without which the kernel refuses every change; it can be had back.
+bool set_right_to_change(bool have) {
+  __user_cap_header_struct head{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {};
+  if (syscall(SYS_capget, &head, data) != 0) return false;
+  constexpr std::uint32_t kRight = 1U << CAP_NET_ADMIN;
+  if (have) data[0].effective |= kRight;
+  if (!have) data[0].effective &= ~kRight;
+  return syscall(SYS_capset, &head, data) == 0;
+}
+
 struct Driver {
   TableConfig config;
   std::vector<ServiceAddress> addresses;
@@ -86,7 +99,11 @@ struct Driver {
   std::optional<Link> link;
   std::optional<Watch> watch;
   Nanos realtime_skew{0};
+  double slowness = 0;
   bool stop_before_write = false;
+  bool stop_between_clocks = false;
+  long writes_until_refusal = 0;  // 0: no refusal is planned
+  std::string before_next_write;  // a command
 
   json open_table();
   json write(std::istream& words, bool anew);
@@ -103,7 +120,16 @@ json Driver::open_table() {
   options.clocks.realtime = [this, real = options.clocks.realtime] {
     return real() + realtime_skew;
   };
+  options.clocks.slowness = [this] { return slowness; };
+  // CLOCK_REALTIME has been read by then.
+  options.clocks.monotonic_raw = [this, real = options.clocks.monotonic_raw] {
+    if (std::exchange(stop_between_clocks, false)) kill(getpid(), SIGSTOP);
+    return real();
+  };
   options.clocks.before_write = [this] {
+    if (!before_next_write.empty() && system(before_next_write.c_str()) != 0) abort();
+    before_next_write.clear();
+    if (writes_until_refusal > 0 && --writes_until_refusal == 0) set_right_to_change(false);
     if (std::exchange(stop_before_write, false)) kill(getpid(), SIGSTOP);
   };
   auto opened = Table::open(config, options);
@@ -234,6 +260,16 @@ json Driver::obey(const std::string& command, std::istream& words) {
   if (command == "resync") return answer_of(watch->resync());
   if (command == "cleanup") return answer_of(cleanup(config.id));
   if (command == "stop-before-write") return {{"ok", stop_before_write = true}};
+  if (command == "slow-clock" && words >> number) {  // parts per million
+    slowness = static_cast<double>(number) / 1e6;
+    return {{"ok", true}};
+  }
+  if (command == "refuse-from-write" && words >> writes_until_refusal) return {{"ok", true}};
+  if (command == "before-write" && std::getline(words >> std::ws, before_next_write)) {
+    return {{"ok", true}};
+  }
+  if (command == "refuse-no-more") return {{"ok", set_right_to_change(true)}};
+  if (command == "stop-between-clocks") return {{"ok", stop_between_clocks = true}};
   if (command == "skew-realtime" && words >> number) {
     realtime_skew = std::chrono::milliseconds(number);
     return {{"ok", true}};

@@ -2,6 +2,7 @@
 """The dead man's switch: the address closes when the lease ends, whatever happens to the
 process."""
 import os
+import re
 import select
 import signal
 import socket
@@ -161,6 +162,50 @@ def pause_before_write(net, tap):
         stream.stop()
 
 
+def pause_between_clocks(net, tap):
+    """Stopped between the readings of two clocks: both guards end too early, never too late"""
+    node, driver = open_node(net)
+    stream = Stream(net, node, V4)
+    try:
+        for pause_s, lease_ms in ((0.3, 800), (1.0, 600)):
+            drain(stream.server)
+            driver.must("stop-between-clocks")
+            driver.tell(f"apply all {lease_ms}")
+            os.waitid(os.P_PID, driver.pid, os.WSTOPPED | os.WNOWAIT)
+            time.sleep(pause_s)
+            os.kill(driver.pid, signal.SIGCONT)
+            answer = driver.answer()
+            what = f"paused {pause_s} s in a lease of {lease_ms} ms"
+            if pause_s * 1000 < lease_ms:
+                got = stream.close_ns()
+                tap.check(got and got[0] <= answer["deadline_ns"], f"{what}: closed by its end",
+                          (got, answer["deadline_ns"]))
+                left = answer["lease_ms"]
+                tap.check(left is not None and left <= lease_ms - pause_s * 1000,
+                          f"{what}: the timed elements too", left)
+            else:
+                tap.check(stream.first_ns(0.3) is None, f"{what}: never opens")
+            driver.must("apply none")
+    finally:
+        stream.stop()
+
+
+def bent_clock(net, tap):
+    """Where a time daemon slows the clock that the kernel closes by, it is given less of it"""
+    node, driver = open_node(net)
+    for ppm, most in ((0, 60000), (83333, 55000), (100000, 54000)):
+        driver.must(f"slow-clock {ppm}")
+        before = time.time()
+        left = driver.must("apply all 60000")["lease_ms"]
+        rules = node.exec("nft", "-j", "list", "chain", "inet", "saru_1", "open")
+        tap.check(most - 500 < left <= most, f"{ppm} ppm slow: timed elements of {most} ms", left)
+        ends = [time.mktime(time.strptime(one, "%Y-%m-%d %H:%M:%S"))  # whole seconds
+                for one in re.findall(r'{"key": "time"}}, "right": "([^"]*)"', rules)]
+        told = [round(one - before, 3) for one in ends]
+        tap.check(len(told) == 1 and most / 1000 - 1 <= told[0] <= most / 1000 + 0.5,
+                  f"{ppm} ppm slow: the absolute rule too", (told, rules))
+
+
 def deadline_passed(net, tap):
     """A deadline that has passed, or no deadline, writes closed"""
     _, driver = open_node(net)
@@ -243,4 +288,5 @@ def switches(net, tap):
 
 
 if __name__ == "__main__":
-    lab.main(expiry, each_guard_alone, pause_before_write, deadline_passed, killed, switches)
+    lab.main(expiry, each_guard_alone, pause_before_write, pause_between_clocks,
+             bent_clock, deadline_passed, killed, switches)

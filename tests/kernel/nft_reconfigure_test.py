@@ -168,6 +168,27 @@ def refusals(net, tap):
     tap.check(words == [] and driver.must("read")["count"] == 256, "goes on as before", words)
 
 
+def undoing_refused(net, tap):
+    """A change that fails half way, and whose undoing the kernel refuses: written anew later on"""
+    node, driver = start(net)
+    driver.must("apply 0-255 60000")
+    driver.must("before-write ip link delete saru1")
+    driver.must("refuse-from-write 2")
+    answer = driver.ask(f"reconfigure 0-127 60000 --blocks 256 --address {V4},{MORE6}")
+    tap.check("error" in answer, "the link is gone before it has its new address", answer)
+    words = driver.ask("apply 0-255 60000")
+    tap.check("not permitted" in words.get("error", ""), "the kernel refuses everything", words)
+    driver.must("refuse-no-more")
+    tap.check(driver.must("apply 0-255 60000")["count"] == 256, "the old number of blocks is held")
+    driver.must("link 60")
+    words = driver.must("verify")["value"] + driver.must("verify-link")["value"]
+    rules = node.exec("nft", "list", "table", "inet", "saru_1")
+    tap.check(words == [] and V6 in rules, "with the old addresses", "\n".join(words + [rules]))
+    server = net.server(node, socket.SOCK_DGRAM, V6)
+    net.udp_from(SOURCES[V6], 2001, V6).send(b"x")
+    tap.check(received(server, lab.ANSWER_S) is not None, f"{V6} is served")
+
+
 if __name__ == "__main__":
     lab.main(blocks_change, blocks_change_twins, addresses_change, subnets_change, families_change,
-             refusals)
+             refusals, undoing_refused)

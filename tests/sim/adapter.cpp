@@ -241,7 +241,7 @@ void World::go_on_writing(unsigned node) {
 
 nft::Contents World::contents_for(const Node& m, const Writing& writing) const {
   nft::Contents closed{BlockSet(writing.version.blocks()), std::nullopt};
-  if (!writing.write.deadline || writing.left < std::chrono::milliseconds(1)) return closed;
+  if (!writing.write.deadline || writing.left < std::chrono::milliseconds(10)) return closed;
   const bool relative = planted() == Plant::kRelativeDeadline;
   const Nanos from = relative ? kernel_time(m).realtime : writing.realtime;
   return {writing.write.owned, nft::Lease{writing.left, from + writing.left}};

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "nft/clocks.h"
+
+#include <sys/timex.h>
+#include <time.h>
+
+#include <algorithm>
+
+namespace saru::nft {
+namespace {
+
+Nanos read_clock(clockid_t clock) {
+  timespec now{};
+  clock_gettime(clock, &now);
+  return std::chrono::seconds(now.tv_sec) + Nanos(now.tv_nsec);
+}
+
+double read_slowness() {
+  constexpr double kMostSlowness = 0.1;  // the kernel's limit
+  constexpr double kMicrosPerTick = 10'000, kPerPartPerMillion = 65'536e6;
+  timex now{};
+  if (adjtimex(&now) < 0) return kMostSlowness;
+  const double rate = static_cast<double>(now.tick) / kMicrosPerTick +
+                      static_cast<double>(now.freq) / kPerPartPerMillion;
+  return std::clamp(1 - rate, 0.0, kMostSlowness);
+}
+
+}  // namespace
+
+Clocks Clocks::system() {
+  return {[] { return read_clock(CLOCK_REALTIME); }, [] { return read_clock(CLOCK_BOOTTIME); },
+          [] { return read_clock(CLOCK_MONOTONIC_RAW); }, read_slowness, [] {}};
+}
+
+Instant Clocks::now() const { return {monotonic_raw(), boottime()}; }
+
+}  // namespace saru::nft
