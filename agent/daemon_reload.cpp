@@ -6,6 +6,9 @@
 #include "agent/membership.h"
 
 namespace saru {
+
+static_assert(std::chrono::milliseconds(kMaxLeaseMs) == kLongestLease);
+
 namespace {
 
 using nlohmann::json;
@@ -45,7 +48,7 @@ json Daemon::on_reload(const json& request) {
   const json lease = request.value("lease_ns", json());
   constexpr std::int64_t kMostNs = std::int64_t{kMaxLeaseMs} * 1000000;
   const bool sane = lease.is_number_unsigned() && lease.get<std::uint64_t>() <= kMostNs &&
-                    lease.get<std::int64_t>() >= kMinLeaseMs * 1000LL;
+                    lease.get<std::int64_t>() >= kMinLeaseMs * 1000000LL;
   if (!raw || !sane) {
     return refusal("the request does not say what to reload", ExitCode::kFailed);
   }

@@ -135,6 +135,7 @@ class Watcher {
 
   bool ask() {
     const Nanos asked = raw_now();
+    const bool alone = has_been_alone(self_);
     stonith_history_t* list = nullptr;
     const int error =
         fencer_->cmds->history(fencer_, st_opt_sync_call, partner_.c_str(), &list, kAnswerSeconds);
@@ -151,7 +152,10 @@ class Watcher {
     if (!drain()) return false;
     judge_.settle();
     say({FencingNews::Kind::kWatching, "", Nanos(0), false});
-    if (was_fenced && has_been_alone(self_)) say({FencingNews::Kind::kFenced, "", Nanos(0), true});
+    // Both times: a corosync that began between has another past than this history.
+    if (was_fenced && alone && has_been_alone(self_)) {
+      say({FencingNews::Kind::kFenced, "", asked, true});
+    }
     return true;
   }
 

@@ -4,8 +4,8 @@
 //   blind REASON             it has not, or has lost it
 //   fenced RAW               the partner was fenced; at RAW (nanoseconds of CLOCK_MONOTONIC_RAW) no
 //                            fencing of it was under way yet
-//   fenced alone             it was, and no other node has shared a ring with this one since its
-//                            corosync began
+//   fenced alone RAW         it was, and no other node has shared a ring with this one since its
+//                            corosync began, until after RAW
 #pragma once
 
 #include <optional>
@@ -19,7 +19,7 @@ struct FencingNews {
   enum class Kind { kWatching, kBlind, kFenced } kind = Kind::kBlind;
   std::string reason;    // of kBlind
   Nanos began_after{0};  // of kFenced
-  bool alone = false;    // of kFenced
+  bool alone = false;    // of kFenced: began_after is "until after"
   bool operator==(const FencingNews&) const = default;
 };
 

@@ -56,7 +56,7 @@ bool is_name(const std::string& name) {
   return true;
 }
 
-bool is_duration(Nanos span) { return span >= Nanos(0) && span <= kLongestDuration; }
+bool is_lease(Nanos span) { return span >= Nanos(0) && span <= kLongestLease; }
 
 bool is_round_reason(std::uint8_t reason) {
   return reason >= static_cast<std::uint8_t>(RoundReason::kLapse) &&
@@ -170,7 +170,7 @@ void read_sorted(Reader& in, std::vector<Entry>& list, std::size_t count_max,
 // ---- Bodies ------------------------------------------------------------------------------------
 
 void write(Writer& out, const Hello& hello) {
-  require(hello.since_remaining <= kLongestDuration && is_duration(hello.longest_lease));
+  require(hello.since_remaining <= kLongestDuration && is_lease(hello.longest_lease));
   write_sorted(out, hello.group, kMaxMembers);
   write(out, hello.node_name);
   out.u64(hello.config_hash);
@@ -202,7 +202,7 @@ void read(Reader& in, Hello& hello) {
   read(in, hello.lingering);
   read_sorted(in, hello.departed, kMaxDropped, kDepartedBytes);
   read(in, hello.since_remaining);
-  read(in, hello.longest_lease);
+  read(in, hello.longest_lease, kLongestLease);
   read_sorted(in, hello.dropped, kMaxDropped, kMemberBytes);
   read_sorted(in, hello.companions, kMaxMembers, kMemberBytes);
   hello.votes = in.u32();
@@ -210,7 +210,7 @@ void read(Reader& in, Hello& hello) {
 }
 
 void write(Writer& out, const Beat& beat) {
-  require(is_duration(beat.lease) && beat.t_send >= Nanos(0));
+  require(is_lease(beat.lease) && beat.t_send >= Nanos(0));
   require(beat.reports.size() <= kMaxMembers);
   out.u64(beat.n);
   write(out, beat.lease);
@@ -223,7 +223,7 @@ void write(Writer& out, const Beat& beat) {
 }
 void read(Reader& in, Beat& beat) {
   beat.n = in.u64();
-  read(in, beat.lease);
+  read(in, beat.lease, kLongestLease);
   read(in, beat.t_send, Nanos::max());
   const std::size_t count = in.u8();
   if (!in.ok() || !in.expects(count, kMaxMembers, kReportBytes)) return;

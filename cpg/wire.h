@@ -38,13 +38,14 @@ enum class DecodeError : std::uint8_t {
   kTooLong,        // a list has more entries than kMaxMembers or kMaxDropped
   kBadBlockCount,  // neither 0 nor a power of two from kMinBlocks to kMaxBlocks
   kUnsorted,       // a list that must ascend strictly does not
-  kBadDuration,    // negative, or longer than kLongestDuration
+  kBadDuration,    // negative, or longer than kLongestDuration; a lease: kLongestLease
   kBadName,        // longer than kMaxNodeName, or not printable ASCII
   kBadValue,       // a flag that is neither 0 nor 1, or an unknown reason
   kTrailingBytes,  // more bytes than the body has
 };
 inline constexpr std::size_t kDecodeErrors = 15;
-inline constexpr Nanos kLongestDuration = std::chrono::hours(1);
+inline constexpr Nanos kLongestDuration = std::chrono::hours(1);  // a lease with its guards, too
+inline constexpr Nanos kLongestLease = std::chrono::minutes(10);
 
 // What happened, for people: "damaged on the way (CRC-32 differs)".
 [[nodiscard]] std::string_view text(DecodeError error);

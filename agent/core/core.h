@@ -108,8 +108,8 @@ struct Reconfigure {
 struct Fenced {
   NodeId node;
   Nanos began_after{0};  // own CLOCK_MONOTONIC_RAW: no fencing of it was under way then
-  // No other node has shared a ring with this one since its corosync began, nor until after that
-  // fencing.
+  // It ended long ago; but no other node has shared a ring with this one since its corosync began,
+  // until after `began_after`.
   bool alone = false;
 };
 // The administrator says that this node is down, and answers for it.

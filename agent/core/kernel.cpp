@@ -144,9 +144,18 @@ void Machine::finish_switch() {
   for (auto& [process, peer] : view.peers) peer.awaited = none;
 }
 
+// What was granted before the switch ends no later than what will be granted after it: once all
+// have switched, nobody waits for the old lease any more (forget_longer_leases).
+void Machine::shorten_lease(Nanos lease) {
+  const Instant most = now + lease;
+  if (s.granted && most.raw < s.granted->raw) s.granted = most;
+  for (SentBeat& beat : s.sent) beat.lease = std::min(beat.lease, lease);
+}
+
 void Machine::write_kernel() {
   if (s.kernel.in_flight) return;
   if (s.kernel.failed && now.raw < s.kernel.retry_at) return;
+  if (switch_is_due()) shorten_lease(s.next->lease);
   std::optional<Instant> deadline;
   if (!s.holding.empty()) deadline = s.granted;
   const bool plant = planted() == Plant::kLapseUnnoticed && !s.holding.empty() && !s.granted;

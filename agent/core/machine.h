@@ -112,6 +112,7 @@ struct Machine {
   bool keeps_holding(const Reconfigure& next) const;
   bool switch_is_due() const;
   void finish_switch();
+  void shorten_lease(Nanos lease);
   void write_kernel();
   bool kernel_idle() const;
   bool may_acquire() const;

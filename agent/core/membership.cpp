@@ -121,6 +121,7 @@ void Machine::on(const RingChanged& event) {
   note_ring(event);
   if (s.ring == event.ring && s.view.open) return;  // a joiner is told the ring it is already in
   s.ring = event.ring;
+  s.ring_since = now.raw;
   s.ring_members = event.members;
   s.beats_in_flight = 0;  // those of the old ring have come, or never will
   leave_view();

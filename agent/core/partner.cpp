@@ -88,7 +88,11 @@ void Machine::look_for_partner() {
     return;
   }
   if (!s.partner.bare) s.partner.bare = now.raw;
-  if (now.raw >= *s.partner.bare + guarded(s.longest_lease)) {
+  Nanos longest = s.longest_lease;
+  for (const auto& [member, heard] : s.heard) {
+    if (is_partner(member.process)) longest = std::max(longest, heard.lease);
+  }
+  if (now.raw >= *s.partner.bare + guarded(longest)) {
     partner_is_closed("it has been on this node's ring for a lease without sarud");
   }
 }
@@ -97,13 +101,17 @@ void Machine::look_for_partner() {
 // by a start in which it got blocks.
 void Machine::on(const Fenced& event) {
   if (event.node != s.config.partner || s.partner.closed) return;
-  if (s.phase != Phase::kIn || !s.ring) {  // judged once the next ring is known
+  const bool known = s.phase == Phase::kIn && s.ring;
+  // "Alone" is said again every second. Who comes after it was said comes with another ring.
+  const bool alone =
+      known && !s.partner.met && s.ring_members.size() == 1 && event.began_after > s.ring_since;
+  if (event.alone && !alone) return;
+  if (!known) {  // judged once the next ring is known
     s.told_fenced = event;
     return;
   }
   const Nanos since = s.partner.met.value_or(s.joined_at);
-  const bool counts =
-      event.alone ? !s.partner.met && s.ring_members.size() == 1 : event.began_after > since;
+  const bool counts = event.alone || event.began_after > since;
   if (counts || planted() == Plant::kBelieveOldFences) {
     s.partner.fenced = now.raw;
     return;

@@ -183,6 +183,7 @@ struct State {
 
   std::vector<ProcessId> group;
   std::optional<RingId> ring;
+  Nanos ring_since{0};  // when it was told (raw)
   std::vector<NodeId> ring_members;
   std::optional<QuorumChanged> quorum;
   // Since when quorum has lasted: through ring changes that enough votes came along with.

@@ -73,7 +73,7 @@ void World::ask_fencer(unsigned node) {
   const NodeId partner{other(node) + 1};
   if (!m.sarud_paused && !m.asleep) {
     if (!m.fences) m.idle = clock(m).raw;
-    if (m.has_fenced && !m.has_shared_a_ring) order(node, Fenced{partner, Nanos(0), true});
+    if (m.has_fenced && !m.has_shared_a_ring) order(node, Fenced{partner, clock(m).raw, true});
     if (machines_[other(node)].stays_off && !machines_[other(node)].up && chance(0.1)) {
       hit(Fault::kConfirmDead);
       order(node, ConfirmedDead{partner});

@@ -299,6 +299,25 @@ TEST(Config, ThatKeepsTheBlocksIsSwitchedToWithoutReleasingAny) {
   EXPECT_EQ(under_new, 1u);
 }
 
+// The others wait for the shorter one alone once all have switched.
+TEST(Config, WithAShorterLeaseShortensWhatWasGranted) {
+  Cluster c(3);
+  c.start();
+  const Nanos shorter = kLease / 5;
+  for (std::uint32_t n : {1, 2, 3}) c.feed(n, Reconfigure{8, kBlockCount, shorter, true});
+  unsigned seen = 0;
+  for (int i = 0; i < 30; ++i) {
+    c.run(milliseconds(10));
+    for (std::uint32_t n : {1, 2, 3}) {
+      if (c.state(n).config.config_hash != 8u) continue;
+      ASSERT_TRUE(c.state(n).kernel.deadline);
+      EXPECT_LE(c.state(n).kernel.deadline->raw, c.now + shorter) << n << " after " << i;
+      ++seen;
+    }
+  }
+  EXPECT_GE(seen, 60u);
+}
+
 TEST(Config, WithOtherBlocksIsSwitchedToOnlyWhenNothingIsHeld) {
   Cluster c(3);
   c.start();

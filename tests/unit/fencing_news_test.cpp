@@ -13,7 +13,7 @@ TEST(FencingNews, IsReadAsItWasWritten) {
        {FencingNews{Kind::kWatching, "", Nanos(0), false},
         FencingNews{Kind::kBlind, "Pacemaker's fencer has gone", Nanos(0), false},
         FencingNews{Kind::kFenced, "", Nanos(1234567890123), false},
-        FencingNews{Kind::kFenced, "", Nanos(0), true}}) {
+        FencingNews{Kind::kFenced, "", Nanos(77), true}}) {
     std::string line = to_line(news);
     ASSERT_EQ(line.back(), '\n');
     line.pop_back();
@@ -22,9 +22,9 @@ TEST(FencingNews, IsReadAsItWasWritten) {
 }
 
 TEST(FencingNews, WhatIsNoneOfItsLinesSaysNothing) {
-  for (const char* line :
-       {"", "fenced", "fenced ", "fenced -1", "fenced 1x", "fenced 1 ", "Fenced 1", "fenced alone ",
-        "fenced 9223372036854775808", "watching ", "blind"}) {
+  for (const char* line : {"", "fenced", "fenced ", "fenced -1", "fenced 1x", "fenced 1 ",
+                           "Fenced 1", "fenced alone", "fenced alone ", "fenced alone x",
+                           "fenced alone -1", "fenced 9223372036854775808", "watching ", "blind"}) {
     EXPECT_EQ(parse_fencing_news(line), std::nullopt) << line;
   }
 }

@@ -63,7 +63,7 @@ TEST_F(Partner, AFencingFromBeforeTheyMetDoesNotCount) {
   const Nanos before = c.state(1).partner.met.value();
   part();
   c.feed(1, Fenced{NodeId{2}, before, false});
-  c.feed(1, Fenced{NodeId{2}, Nanos(0), true});  // they have met, so it was never alone
+  c.feed(1, Fenced{NodeId{2}, c.now, true});  // they have met, so it was never alone
   c.run(20 * kLease);
   EXPECT_FALSE(took_all());
   EXPECT_TRUE(c.logged(1, "does not count"));
@@ -159,8 +159,24 @@ TEST_F(Partner, WhoWasAloneMayBelieveAnOlderFencing) {
   start_another(config, kAlone);
   c.feed(1, Fenced{NodeId{2}, Nanos(0), false});
   EXPECT_FALSE(c.state(1).partner.closed);
-  c.feed(1, Fenced{NodeId{2}, Nanos(0), true});
+  c.feed(1, Fenced{NodeId{2}, c.now, true});  // said before this ring was told
+  EXPECT_FALSE(c.state(1).partner.closed);
+  c.run(milliseconds(1));
+  c.feed(1, Fenced{NodeId{2}, c.now, true});
   EXPECT_TRUE(c.state(1).partner.closed);
+}
+
+// Told while sarud was out of the group: who has been on a ring with this node meanwhile, and is
+// not on the next one, may hold everything.
+TEST_F(Partner, HavingBeenAloneIsNotBelievedAtALaterRing) {
+  Config config = config_of(1, 2);
+  config.partner = NodeId{2};
+  c.state(1) = State(config);
+  c.feed(1, Fenced{NodeId{2}, c.now, true});
+  c.run(20 * kLease);
+  join_alone(kAlone, 9);
+  c.run(milliseconds(1));
+  EXPECT_FALSE(c.state(1).partner.closed);
 }
 
 }  // namespace

@@ -34,8 +34,8 @@ class RandomMessages {
   ViewId view() {
     return {.ring = {.representative = NodeId{u32()}, .seq = next()}, .round = u32()};
   }
-  Nanos duration() {
-    const auto longest = static_cast<std::uint64_t>(kLongestDuration.count());
+  Nanos duration(Nanos most = kLongestDuration) {
+    const auto longest = static_cast<std::uint64_t>(most.count());
     return Nanos(static_cast<std::int64_t>(random_.below(longest + 1)));
   }
 
@@ -85,7 +85,7 @@ class RandomMessages {
       hello.departed.push_back({.member = gone, .remaining = duration()});
     }
     hello.since_remaining = duration();
-    hello.longest_lease = duration();
+    hello.longest_lease = duration(kLongestLease);
     hello.dropped = sorted<MemberId>(kMaxDropped, [&] { return member(); });
     hello.votes = u32();
     hello.expected_votes = u32();
@@ -93,7 +93,7 @@ class RandomMessages {
   }
 
   Beat beat() {
-    Beat beat{.n = next(), .lease = duration(), .t_send = Nanos(0), .reports = {}};
+    Beat beat{.n = next(), .lease = duration(kLongestLease), .t_send = Nanos(0), .reports = {}};
     beat.t_send = Nanos(static_cast<std::int64_t>(next() >> 1));
     for (std::size_t i = count(kMaxMembers); i > 0; --i) {
       beat.reports.push_back({.nonce = next(), .n = next()});

@@ -351,15 +351,15 @@ TEST(WireError, ListsThatDoNotAscend) {
 
 TEST(WireError, DurationsThatCannotBe) {
   const auto longest = static_cast<std::uint64_t>(kLongestDuration.count());
-  EXPECT_TRUE(decode(kCluster, altered(fixed_beat(), kBodyAt + 8, longest, 8), kFrom).has_value());
-  EXPECT_EQ(error_when(fixed_beat(), kBodyAt + 8, longest + 1, 8), DecodeError::kBadDuration);
+  const auto lease = static_cast<std::uint64_t>(kLongestLease.count());
+  EXPECT_TRUE(decode(kCluster, altered(fixed_beat(), kBodyAt + 8, lease, 8), kFrom).has_value());
+  EXPECT_EQ(error_when(fixed_beat(), kBodyAt + 8, lease + 1, 8), DecodeError::kBadDuration);
   EXPECT_EQ(error_when(fixed_beat(), kBodyAt + 8, ~0ull, 8), DecodeError::kBadDuration);
   EXPECT_EQ(error_when(fixed_beat(), kBodyAt + 16, 1ull << 63, 8), DecodeError::kBadDuration);
   const std::size_t remaining_at = kBodyAt + 1 + 16 + 3 + 17 + 2 + 2 + 10 + 10 + 2 + 16;
   EXPECT_EQ(error_when(fixed_hello(), remaining_at, ~0ull, 8), DecodeError::kBadDuration);
   EXPECT_EQ(error_when(fixed_hello(), remaining_at + 8, longest + 1, 8), DecodeError::kBadDuration);
-  EXPECT_EQ(error_when(fixed_hello(), remaining_at + 16, longest + 1, 8),
-            DecodeError::kBadDuration);
+  EXPECT_EQ(error_when(fixed_hello(), remaining_at + 16, lease + 1, 8), DecodeError::kBadDuration);
 }
 
 TEST(WireError, NamesThatCannotBe) {
@@ -405,7 +405,7 @@ TEST(WireDeathTest, AMessageBeyondTheLimitsAborts) {
   unsorted.dropped = {member(3, 9), member(3, 8)};
   EXPECT_DEATH(static_cast<void>(encode(kCluster, fixed(unsorted))), "");
   Beat beat;
-  beat.lease = kLongestDuration + Nanos(1);
+  beat.lease = kLongestLease + Nanos(1);
   EXPECT_DEATH(static_cast<void>(encode(kCluster, fixed(beat))), "");
 }
 
