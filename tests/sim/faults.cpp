@@ -35,6 +35,7 @@ void World::inject_faults(Time until) {
 
 void World::inject(Fault fault, unsigned node) {
   const Time full = settings_.token + settings_.consensus;
+  bool done = true;
   switch (fault) {
     case Fault::kSplit:
       split();
@@ -49,23 +50,20 @@ void World::inject(Fault fault, unsigned node) {
       bridge();
       break;
     case Fault::kPauseCorosync:
-      stop_corosync(node,
-                    chance(0.5) ? between(50 * kMs, 600 * kMs) : between(600 * kMs, 6 * kSecond));
+      done = stop_corosync(
+          node, chance(0.5) ? between(50 * kMs, 600 * kMs) : between(600 * kMs, 6 * kSecond));
       break;
-    case Fault::kPauseMachine: {
-      const Time span = between(100 * kMs, 5 * kSecond);
-      stop_sarud(node, span);
-      stop_corosync(node, span);
+    case Fault::kPauseMachine:
+      done = stop_machine(node, between(100 * kMs, 5 * kSecond));
       break;
-    }
     case Fault::kSuspend:
-      suspend(node, between(100 * kMs, 5 * kSecond));
+      done = suspend(node, between(100 * kMs, 5 * kSecond));
       break;
     case Fault::kKillCorosync:
-      kill_corosync(node, between(50 * kMs, 4 * kSecond));
+      done = kill_corosync(node, between(50 * kMs, 4 * kSecond));
       break;
     case Fault::kCrash:
-      crash(node);
+      done = crash(node);
       reform(full * 8 / 10, full);
       later(now_ + between(500 * kMs, 5 * kSecond), [=, this] { boot(node); });
       break;
@@ -74,10 +72,10 @@ void World::inject(Fault fault, unsigned node) {
       form_later(machines_[node].component, between(10 * kMs, 100 * kMs));
       break;
     case Fault::kHungMajority:
-      hung_majority(node);
+      done = hung_majority(node);
       break;
     case Fault::kUnheardSwitch:
-      unheard_switch(node);
+      done = unheard_switch(node);
       break;
     case Fault::kChangeStorm:
       change_storm(node);
@@ -86,7 +84,7 @@ void World::inject(Fault fault, unsigned node) {
       mass_restart(node);
       break;
     case Fault::kLonelyVersion:
-      lonely_version(node);
+      done = lonely_version(node);
       break;
     case Fault::kChangeAndDie:
       change_and_die(node);
@@ -101,17 +99,18 @@ void World::inject(Fault fault, unsigned node) {
       inject_at_process(fault, node);
       return;
   }
-  hit(fault);
+  if (done) hit(fault);
 }
 
 // Those that need a process; they count themselves where they may come to nothing.
 void World::inject_at_process(Fault fault, unsigned node) {
   Node& m = machines_[node];
   if (!m.process) return;
+  bool done = true;
   switch (fault) {
     case Fault::kPauseSarud:  // short and long, around the limits that matter
-      stop_sarud(node,
-                 chance(0.5) ? between(50 * kMs, 500 * kMs) : between(500 * kMs, 5 * kSecond));
+      done = stop_sarud(
+          node, chance(0.5) ? between(50 * kMs, 500 * kMs) : between(500 * kMs, 5 * kSecond));
       break;
     case Fault::kKill:
       kill_process(node, between(5 * kMs, 2 * kSecond));
@@ -132,7 +131,7 @@ void World::inject_at_process(Fault fault, unsigned node) {
       m.slow_until = now_ + between(100 * kMs, 3 * kSecond);
       return;
     case Fault::kFlush:
-      disturb_kernel(node);
+      done = disturb_kernel(node);
       break;
     case Fault::kClockStep:
       set_wall_clock(node);
@@ -147,13 +146,18 @@ void World::inject_at_process(Fault fault, unsigned node) {
       order(node, StopRequested{});
       break;
     case Fault::kOtherVersion:
-      use_other_version(node);
+      done = use_other_version(node);
       break;
     default:
       set_trap(node, fault);
       return;
   }
-  hit(fault);
+  if (done) hit(fault);
+}
+
+bool World::stop_machine(unsigned node, Time span) {
+  const bool sarud = stop_sarud(node, span);
+  return stop_corosync(node, span) || sarud;
 }
 
 void World::try_again(unsigned node, Time span) {
@@ -253,16 +257,17 @@ void World::set_trap(unsigned node, Fault fault) {
 
 // Closes more than we wanted, and tells us a little later. (Nobody can open: the tables are ours
 // alone where the kernel can do that, and elsewhere their twins are.)
-void World::disturb_kernel(unsigned node) {
+bool World::disturb_kernel(unsigned node) {
   Node& m = machines_[node];
   static const Transaction ways[] = {{FlushSet{"owned"}}, {FlushSet{"lease"}}, {DeleteTable{}}};
-  if (!m.kernel.commit(ways[rng_.below(3)], kernel_time(m))) return;
+  if (!m.kernel.commit(ways[rng_.below(3)], kernel_time(m))) return false;
   trace(node, "somebody empties our sets");
   look_at_kernel(node);
   const Time notice = between(200'000, 5 * kMs);
   later(now_ + notice, [=, this, pid = m.process->id.pid] {
     if (process_of(node, pid) != nullptr) order(node, KernelDisturbed{"somebody was here"});
   });
+  return true;
 }
 
 // A stopped write together with a step back is known not to be safe (ARCHITECTURE.md).
@@ -322,10 +327,10 @@ void World::reload(unsigned node, Version version) {
 }
 
 // One node is upgraded to a version that writes other messages, and back again later.
-void World::use_other_version(unsigned node) {
+bool World::use_other_version(unsigned node) {
   const auto others = std::count_if(machines_.begin(), machines_.end(),
                                     [](const Node& m) { return m.wire_version != kWireVersion; });
-  if (others > 0) return;
+  if (others > 0) return false;
   machines_[node].wire_version = kWireVersion + 1;
   trace(node, "gets another wire version");
   kill_process(node, between(5 * kMs, 500 * kMs));
@@ -334,6 +339,7 @@ void World::use_other_version(unsigned node) {
     machines_[node].wire_version = kWireVersion;
     kill_process(node, between(5 * kMs, 500 * kMs));
   });
+  return true;
 }
 
 }  // namespace saru::sim

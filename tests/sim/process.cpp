@@ -150,9 +150,9 @@ void World::kill_process(unsigned node, Time restart_after, bool ghost) {
   if (restart_after >= 0) at(now_ + restart_after, [=, this] { start_process(node); });
 }
 
-void World::crash(unsigned node) {
+bool World::crash(unsigned node) {
   Node& m = machines_[node];
-  if (!m.up) return;
+  if (!m.up) return false;
   trace(node, "crashes");
   wake(node);
   kill_process(node, -1);
@@ -164,11 +164,12 @@ void World::crash(unsigned node) {
   m.group.clear();
   m.out.clear();
   std::erase_if(ghosts_, [&](const Ghost& g) { return g.process.node.value == node + 1; });
+  return true;
 }
 
-void World::stop_sarud(unsigned node, Time span) {
+bool World::stop_sarud(unsigned node, Time span) {
   Node& m = machines_[node];
-  if (!m.up || !m.process || m.sarud_paused) return;
+  if (!m.up || !m.process || m.sarud_paused) return false;
   m.sarud_paused = true;
   trace(node, "sarud is stopped for " + std::to_string(span / kMs) + " ms");
   at(now_ + span, [=, this, pid = m.process->id.pid, stop = ++m.stops] {
@@ -178,11 +179,12 @@ void World::stop_sarud(unsigned node, Time span) {
     trace(node, "sarud goes on");
     pump_soon(node, 0);
   });
+  return true;
 }
 
-void World::stop_corosync(unsigned node, Time span) {
+bool World::stop_corosync(unsigned node, Time span) {
   Node& m = machines_[node];
-  if (!m.up || m.corosync_paused) return;
+  if (!m.up || m.corosync_paused) return false;
   m.corosync_paused = true;
   trace(node, "corosync is stopped for " + std::to_string(span / kMs) + " ms");
   if (span > settings_.token) {
@@ -200,12 +202,13 @@ void World::stop_corosync(unsigned node, Time span) {
     }
     reform(10 * kMs, 200 * kMs);
   });
+  return true;
 }
 
 // Its node leaves the ring, with all processes, while its kernel goes on as it was.
-void World::kill_corosync(unsigned node, Time span) {
+bool World::kill_corosync(unsigned node, Time span) {
   Node& m = machines_[node];
-  if (!m.up || m.asleep) return;
+  if (!m.up || m.asleep) return false;
   trace(node, "corosync dies");
   m.corosync_paused = true;
   m.ring.reset();
@@ -226,12 +229,13 @@ void World::kill_corosync(unsigned node, Time span) {
   at(now_ + span, [=, this, stop = ++m.corosync_stops] {
     if (machines_[node].up && machines_[node].corosync_stops == stop) start_corosync(node);
   });
+  return true;
 }
 
 // CLOCK_MONOTONIC_RAW and the jiffies stand still, CLOCK_BOOTTIME and CLOCK_REALTIME do not.
-void World::suspend(unsigned node, Time span) {
+bool World::suspend(unsigned node, Time span) {
   Node& m = machines_[node];
-  if (!m.up || m.asleep || m.set_back) return;
+  if (!m.up || m.asleep || m.set_back) return false;
   stop_corosync(node, span);
   m.asleep = true;
   m.fell_asleep = own_time(m);
@@ -239,6 +243,7 @@ void World::suspend(unsigned node, Time span) {
   at(now_ + span, [=, this, boots = m.boots] {
     if (machines_[node].boots == boots) wake(node);
   });
+  return true;
 }
 
 void World::wake(unsigned node) {

@@ -19,10 +19,10 @@ void World::part(const std::set<unsigned>& away, Time away_delay, Time rest_dela
 // The sarud of a majority hang just long enough to be excluded. What says so never reaches them:
 // frames are lost, then the ring breaks, and they go on as a quorate ring of their own. Nobody may
 // take their blocks meanwhile. (Machine::doubtful_are_outvoted)
-void World::hung_majority(unsigned node) {
+bool World::hung_majority(unsigned node) {
   std::set<unsigned> hung;
   for (unsigned i = 0; i < majority(); ++i) hung.insert((node + i) % settings_.nodes);
-  if (hung.size() == settings_.nodes) return;
+  if (hung.size() == settings_.nodes) return false;
   trace(node, "a majority hangs, and goes away unaware");
   const Time span = lease(newest_).count();
   const bool mute = chance(0.5);  // they run, but what they say does not go out
@@ -41,18 +41,19 @@ void World::hung_majority(unsigned node) {
   later(now_ + between(span * 58 / 100, span * 80 / 100),
         [=, this] { part(hung, between(kMs, 50 * kMs), settings_.token + settings_.consensus); });
   later(now_ + span + between(kSecond, 3 * kSecond), [this] { heal_network(); });
+  return true;
 }
 
 // D's corosync stops until the others have just gone on without it; then one of them changes to
 // D's side, perhaps as a new process that remembers nothing, before the rest notices.
 // (Companions, the wait of a restarted process, quorate_since.)
-void World::unheard_switch(unsigned node) {
+bool World::unheard_switch(unsigned node) {
   trace(node, "is missed; its helpers change sides");
   std::set<unsigned> side{node};
   // Without it they are a quorum, too, or not.
   const unsigned size = majority() + (settings_.nodes > 3 && chance(0.5) ? 1 : 0);
   for (unsigned i = 1; side.size() < size; ++i) side.insert((node + i) % settings_.nodes);
-  if (side.size() == settings_.nodes) return;
+  if (side.size() == settings_.nodes) return false;
   const Time noticed = settings_.token + settings_.consensus;
   const Time back = between(noticed * 85 / 100, noticed * 125 / 100);
   stop_corosync(node, back);
@@ -70,6 +71,7 @@ void World::unheard_switch(unsigned node) {
     part(side, between(kMs, 100 * kMs), leaves ? between(10 * kMs, 100 * kMs) : noticed);
   });
   later(now_ + back + between(kSecond, 3 * kSecond), [this] { heal_network(); });
+  return true;
 }
 
 // Weights, drains, stops and reforming rings within a few hundred milliseconds, with kernels that
@@ -89,9 +91,9 @@ void World::change_storm(unsigned node) {
 
 // A node with another wire version has been there for long; then all others die, and their kernels
 // are open. (Machine::on(NotUnderstood))
-void World::lonely_version(unsigned node) {
+bool World::lonely_version(unsigned node) {
   trace(node, "will be left alone with another wire version");
-  use_other_version(node);
+  const bool changed = use_other_version(node);
   const Time until = now_ + 3 * longest_lease_now().count();
   later(until, [=, this] {
     // Of a longer lease that the others have and this node was not told of, it cannot know.
@@ -100,6 +102,7 @@ void World::lonely_version(unsigned node) {
       if (i != node) kill_process(i, between(100 * kMs, kSecond));
     }
   });
+  return changed;
 }
 
 // All take up a longer lease at once, and one is stopped or killed as soon as it has it.

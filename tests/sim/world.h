@@ -232,12 +232,13 @@ class World {
   void start_process(unsigned node);
   void join(unsigned node, std::uint64_t pid);
   void kill_process(unsigned node, Time restart_after, bool ghost = false);
-  void crash(unsigned node);
-  void stop_sarud(unsigned node, Time span);
-  void stop_corosync(unsigned node, Time span);
+  bool crash(unsigned node);
+  bool stop_sarud(unsigned node, Time span);
+  bool stop_corosync(unsigned node, Time span);
+  bool stop_machine(unsigned node, Time span);
   void start_corosync(unsigned node);
-  void kill_corosync(unsigned node, Time span);
-  void suspend(unsigned node, Time span);
+  bool kill_corosync(unsigned node, Time span);
+  bool suspend(unsigned node, Time span);
   void wake(unsigned node);
   bool spring(unsigned node, Point point);
   Process* process_of(unsigned node, std::uint64_t pid);
@@ -270,13 +271,13 @@ class World {
   void flap();
   void bridge();
   void set_trap(unsigned node, Fault fault);
-  void disturb_kernel(unsigned node);
+  bool disturb_kernel(unsigned node);
   void set_wall_clock(unsigned node);
   void drain_for_a_while(unsigned node);
   void change_weight(unsigned node);
   void reconfigure();
   void reload(unsigned node, Version version);
-  void use_other_version(unsigned node);
+  bool use_other_version(unsigned node);
 
   // device.cpp
   bool quorate(const Node& m, std::size_t members) const;
@@ -300,11 +301,11 @@ class World {
   void fence_when_ready(unsigned by, Time when);
 
   // stories.cpp
-  void hung_majority(unsigned node);
-  void unheard_switch(unsigned node);
+  bool hung_majority(unsigned node);
+  bool unheard_switch(unsigned node);
   void change_storm(unsigned node);
   void mass_restart(unsigned node);
-  void lonely_version(unsigned node);
+  bool lonely_version(unsigned node);
   void change_and_die(unsigned node);
   void die_with(unsigned node, Version version, Time limit);
   void part(const std::set<unsigned>& away, Time away_delay, Time rest_delay);
