@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// The files in /run/saru that an earlier process has left, with any content.
+// The files in /run/saru that an earlier process has left, with any content; and what saru-fencing
+// writes into its pipe.
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -7,6 +8,7 @@
 #include <cstdlib>
 
 #include "agent/core/state.h"
+#include "agent/fencing_news.h"
 #include "agent/lock.h"
 #include "agent/wishes.h"
 #include "tests/fuzz/input.h"
@@ -22,10 +24,20 @@ const std::string& path() {
   return path;
 }
 
+// What is written anew there takes the place of the file, and the lock with it.
+const RunFiles& other() {
+  static const std::string name = path() + "-other";
+  static const RunFiles files{name, name, name, name, name};
+  return files;
+}
+
 // Somebody holds its lock all the time.
 int made() {
   const int file = create_anew(path());
-  std::atexit([] { unlink(path().c_str()); });
+  std::atexit([] {
+    unlink(path().c_str());
+    unlink(other().partner.c_str());
+  });
   struct flock whole = {};
   whole.l_type = F_WRLCK;
   whole.l_whence = SEEK_SET;
@@ -52,5 +64,18 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
 
   const auto wishes = load_wishes(path());
   if (wishes) must(wishes_from(to_text(*wishes)).has_value(), "written and read again");
+
+  const auto ring = read_partner_closed(files);
+  if (ring) {
+    must(keep_partner_closed(other(), *ring).has_value(), "a ring can be written");
+    must(read_partner_closed(other()) == ring, "... and read again");
+  }
+
+  const auto news = parse_fencing_news({reinterpret_cast<const char*>(data), size});
+  if (news) {
+    const std::string line = to_line(*news);
+    must(!line.empty() && line.back() == '\n', "one line");
+    must(parse_fencing_news(line.substr(0, line.size() - 1)) == news, "news told and heard again");
+  }
   return 0;
 }
