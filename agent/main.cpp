@@ -232,6 +232,8 @@ tl::expected<ExitCode, Failure> serve(const Options& options, Readiness& readine
     // Without the end in it, the next process waits longer than it need.
     [[maybe_unused]] const auto kept = set_marker(files, marker);
     for (const string& error : errors) write_log(LogLevel::kError, error);
+    write_log(LogLevel::kNotice, clean ? "ended: the others have its blocks"
+                                       : "ended, unknown to the others: they wait for its lease");
     running.code = errors.empty() ? ExitCode::kOk : ExitCode::kFailed;
     qb_loop_stop(running.loop);
   };

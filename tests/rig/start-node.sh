@@ -4,12 +4,12 @@
 ulimit -c 0
 if ! pidof -q corosync; then
   # A daemon of its own, below pid 1: Pacemaker does not wait for children that are not its own.
-  setsid -f corosync -f </dev/null >/var/log/corosync.out 2>&1
+  setsid -f corosync -f </dev/null >>/var/log/corosync.out 2>&1
 fi
 # The client of the quorum device ends with its Corosync.
 if grep -q 'model: net' /etc/corosync/corosync.conf && ! pidof -q corosync-qdevice; then
   setsid -f sh -c 'until corosync-cfgtool -s; do pidof -q corosync || exit; sleep 0.05; done
-    mkdir -p /run/corosync-qdevice; exec corosync-qdevice -f' </dev/null >/var/log/qdevice.out 2>&1
+    mkdir -p /run/corosync-qdevice; exec corosync-qdevice -f' </dev/null >>/var/log/qdevice.out 2>&1
 fi
 [ "$1" = yes ] || exit 0
 tries=0
@@ -23,4 +23,4 @@ until corosync-cfgtool -s >/dev/null 2>&1; do
 done
 export PCMK_cluster_type=corosync PCMK_logfile=/var/log/pacemaker/pacemaker.log \
   PCMK_logfacility=none HA_RSCTMP=/run/resource-agents
-exec pacemakerd -f </dev/null >/var/log/pacemakerd.out 2>&1
+exec pacemakerd -f </dev/null >>/var/log/pacemakerd.out 2>&1

@@ -8,6 +8,7 @@ import re
 from livelib import blocks as blocks_of
 from livelib.cluster import LiveError
 from livelib.fire_field import STACK, comm_of, scan
+from livelib.measure import blind
 
 DAEMONS = (*STACK, "corosync", "sarud")
 FILES_MAX = 100    # of one sarud; it has about 30
@@ -25,6 +26,8 @@ class Reader:
     def fresh(self):
         try:
             with open(self.path, "rb") as file:
+                if os.fstat(file.fileno()).st_size < self.offset:
+                    self.offset = 0  # begun anew
                 file.seek(self.offset)
                 data = file.read()
         except FileNotFoundError:
@@ -35,7 +38,9 @@ class Reader:
 
 
 class Ends:
-    """Who of the saruds of a node ended without having been told to: by its log, line by line."""
+    """Who of the saruds of a node ended without having been told to: by its log, line by line.
+
+    The last thing that one says is that it ended; one that dies while it stops does not."""
 
     def __init__(self):
         self.running = None
@@ -52,7 +57,7 @@ class Ends:
             if "ready: in the group" in text:
                 count += self.running is not None and not self.told
                 self.running, self.told = pid, False
-            elif pid == self.running and "stops: " in text:
+            elif pid == self.running and text.startswith("saru ") and ": ended" in text:
                 self.told = True
         return count
 
@@ -208,9 +213,16 @@ def judge(summary, violations):
     found = []
     if summary["verdict"] == "violation":
         found = violations or [f"the witness: {json.dumps(summary)}"]
-    if summary["questions"] == 0:
-        found.append("the witness saw no question")
+    found += [f"the witness is blind: {doubt}" for doubt in blind(summary["doubts"])]
     return found
+
+
+def unasked(summary, probed):
+    """(how many of the probed blocks it saw no question to, the longest time in seconds that it saw
+    none to one of the others): no silence is measured there."""
+    rows = [row for row in summary["blocks"]
+            if row["protocol"] == "udp" and row["block"] in probed]
+    return len(probed) - len(rows), max((row["interval_max_ms"] / 1000 for row in rows), default=0)
 
 
 def longest_silence(summary):

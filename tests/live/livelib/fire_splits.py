@@ -3,6 +3,7 @@
 import random
 import time
 
+from livelib import qdevice
 from livelib.fire_faults import Fault, between
 
 
@@ -33,12 +34,13 @@ class Split(Fault):
         count = len(splits(self.nodes))
         self.parts = deck(self.nodes, f"{self.seed} {self.kind} deck {turn // count}")[turn % count]
         self.quorate = 2 * len(self.parts[0]) > len(self.nodes)
+        self.halves = 2 * len(self.parts[0]) == len(self.nodes)  # a quorum device chooses
         self.brief = draw.random() < 0.5
         self.seconds = between(draw, 0.05, 1.5) if self.brief else between(draw, 0.5, 4)
         self.held = self.seconds
         self.split = " | ".join(" ".join(part) for part in self.parts)
-        self.text = f"{self.split}, {'' if self.brief or not self.quorate else 'settled + '}" \
-                    f"{self.seconds} s"
+        settles = not self.brief and (self.quorate or self.halves)
+        self.text = f"{self.split}, {'settled + ' if settles else ''}{self.seconds} s"
 
     def cut(self, field):
         raise NotImplementedError
@@ -46,8 +48,11 @@ class Split(Fault):
     def inject(self, field):
         began = time.monotonic()
         self.cut(field)
+        if self.halves and field.cluster.qdevice:
+            self.quorate = True
         if self.quorate and not self.brief:
-            field.settled(self.parts[0], f"{' '.join(self.parts[0])} to own every block")
+            part = qdevice.chosen(field.cluster) if self.halves else self.parts[0]
+            field.settled(part, f"{' '.join(part)} to own every block")
         field.hold(self.seconds)
         self.held = time.monotonic() - began
 

@@ -67,6 +67,12 @@ def check_totals(tap, totals, planned=True):
               "\n".join(totals["violations"]))
     for doubt in totals["doubts"]:
         tap.note(f"the witness doubts: {doubt}")
+    tap.check(not measure.blind(totals["doubts"]), "the witness has seen every frame",
+              totals["doubts"])
+    unseen = {one["event"]: one["blocks_silent"] for one in totals["events"]
+              if one["blocks_silent"]}
+    tap.check(not unseen, "in every event it saw probes to each block that was probed", unseen)
+    tap.check(sum(totals["answers"].values()) > 0, "requests were answered", totals["answers"])
     if planned:
         beyond = totals["failed"] - totals["failed_unavoidable"]
         tap.check(beyond == 0, "no HTTP request failed beyond what a crash or a move must break",
