@@ -13,7 +13,7 @@ import time
 
 from livelib import blocks as blocks_of
 from livelib.cluster import ADDRESS, LiveError, program, running_cluster
-from livelib.fire_audit import Audit, judge, longest_silence
+from livelib.fire_audit import Audit, judge, longest_silence, unasked
 from livelib.fire_bounds import Bounds
 from livelib.fire_field import RECOVERY_S, Field
 from livelib.fire_kinds import KINDS, PLANTS, SPLITS
