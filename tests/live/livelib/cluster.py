@@ -125,7 +125,8 @@ class Cluster:
         words += ["--two-node", "--stonith"] if two_node else []
         self.qdevice = qdevice
         self.started = True
-        self.rig(*words, timeout=60 + 10 * nodes)
+        limit = 60 + 10 * nodes
+        self.rig(*words, "--timeout", str(limit), timeout=limit + 30)  # so that it can say why
         self.refresh()
 
     def down(self):
