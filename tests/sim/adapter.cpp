@@ -266,7 +266,7 @@ void World::commit(unsigned node) {
   const Transaction batch =
       writing.rebuild ? anew(config, contents) : changes(config, p.known, contents);
   if (m.kernel.commit(batch, kernel_time(m))) {
-    m.set_back = false;
+    m.set_back = m.has_slept = false;
     counts.switches += writing.write.config ? 1 : 0;
     look_at_kernel(node);
     return;

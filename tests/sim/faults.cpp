@@ -270,10 +270,11 @@ bool World::disturb_kernel(unsigned node) {
   return true;
 }
 
-// A stopped write together with a step back is known not to be safe (ARCHITECTURE.md).
+// Back only where that is known to be safe (ARCHITECTURE.md): no write is stopped, and one has gone
+// through since the machine slept.
 void World::set_wall_clock(unsigned node) {
   Node& m = machines_[node];
-  const bool back = !m.process->writing && !m.sarud_paused && !m.asleep && chance(0.5);
+  const bool back = !m.process->writing && !m.sarud_paused && !m.has_slept && chance(0.5);
   hit(Fault::kClockStep);
   m.wall_offset += back ? -between(kMs, 5 * kSecond) : between(kMs, 5 * kSecond);
   m.set_back = m.set_back || back;

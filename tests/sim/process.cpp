@@ -50,6 +50,22 @@ void World::start_corosync(unsigned node) {
   reform(10 * kMs, 200 * kMs);
 }
 
+// A lease that is shorter than one of which nobody could tell this node is known not to be safe
+// (ARCHITECTURE.md): then its administrator has given it the longer one before it joins.
+bool World::learn_of_longer_lease(Node& m) const {
+  Nanos told = std::max(m.longest_lease, lease(m.version)), untold{0};
+  for (const Node& other : machines_) {
+    if (!other.up) continue;
+    const bool heard = other.process && other.process->in_group && !other.sarud_paused &&
+                       !other.corosync_paused && other.component == m.component;
+    Nanos& where = heard ? told : untold;
+    where = std::max(where, other.longest_lease);
+  }
+  if (untold <= told) return false;
+  while (lease(m.version) < untold) ++m.version.number;
+  return true;
+}
+
 void World::start_process(unsigned node) {
   Node& m = machines_[node];
   if (!m.up || m.process) return;
@@ -63,7 +79,7 @@ void World::start_process(unsigned node) {
   // A process first closes the kernel, whatever it finds there.
   const nft::Contents closed{BlockSet(m.version.blocks()), std::nullopt};
   if (!m.kernel.commit(anew(m.version.table(), closed), kernel_time(m))) fail("cannot close");
-  m.set_back = false;
+  m.set_back = m.has_slept = false;
   p.known = closed.owned;
   look_at_kernel(node);
   Config config;
@@ -98,6 +114,7 @@ void World::join(unsigned node, std::uint64_t pid) {
     at(now_ + 20 * kMs, [=, this] { join(node, pid); });
     return;
   }
+  if (learn_of_longer_lease(m)) return kill_process(node, between(5 * kMs, 50 * kMs));
   p->in_group = true;
   p->joined_at = now_;
   p->joining = false;
@@ -237,7 +254,7 @@ bool World::suspend(unsigned node, Time span) {
   Node& m = machines_[node];
   if (!m.up || m.asleep || m.set_back) return false;
   stop_corosync(node, span);
-  m.asleep = true;
+  m.asleep = m.has_slept = true;
   m.fell_asleep = own_time(m);
   trace(node, "the machine sleeps");
   at(now_ + span, [=, this, boots = m.boots] {

@@ -139,8 +139,10 @@ struct Node {
   double rate = 1.0;    // of its clocks against the world's
   Time offset = 0;
   Time wall_offset = 0;
-  bool set_back = false;  // the wall clock, and the kernel's deadline has not been written since
-  Time slept = 0;         // in its own nanoseconds
+  // Since the kernel's deadline was written last:
+  bool set_back = false;  // the wall clock
+  bool has_slept = false;
+  Time slept = 0;  // in its own nanoseconds
   Time fell_asleep = 0;
   std::uint64_t boots = 0;
   std::uint64_t stops = 0;  // a later stop is not ended by an earlier one's end
@@ -229,6 +231,7 @@ class World {
 
   // process.cpp
   void boot(unsigned node);
+  bool learn_of_longer_lease(Node& m) const;
   void start_process(unsigned node);
   void join(unsigned node, std::uint64_t pid);
   void kill_process(unsigned node, Time restart_after, bool ghost = false);
