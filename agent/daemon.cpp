@@ -56,12 +56,7 @@ Daemon::Daemon(qb_loop_t* loop, Options options, Config config, std::map<NodeId,
       clock_step_(loop, [this] { on_clock_step(); }),
       watch_(loop, [this] { on_notices(); }),
       renewal_(loop, [this] { on_renewal_due(); }),
-      waiting_(loop,
-               [this] {
-                 quorum_.start();
-                 shutdown_.start();
-                 group_.join();
-               }),
+      waiting_(loop, [this] { on_waited(); }),
       audit_limit_(loop, [this] { end_audit(); }),
       ending_tick_(loop, [this] { on_ending_tick(); }),
       group_(loop, options_.id,
@@ -109,6 +104,7 @@ tl::expected<void, Failure> Daemon::start(Nanos wait) {
   }
   watch_for_clock_steps(clock_timer_);
   renewal_.start(kRenewEvery);
+  join_at_ = clocks_.now().raw + wait;
   waiting_.start(wait);
   announce();
   feed(Tick{});
@@ -116,6 +112,18 @@ tl::expected<void, Failure> Daemon::start(Nanos wait) {
 }
 
 // ---- Events in ---------------------------------------------------------------------------------
+
+// The loop's timers count by a clock that a time daemon may hurry.
+void Daemon::on_waited() {
+  const Nanos left = join_at_ - clocks_.now().raw;
+  if (left > Nanos(0)) {
+    waiting_.start(left);
+    return;
+  }
+  quorum_.start();
+  shutdown_.start();
+  group_.join();
+}
 
 void Daemon::feed(EventBody body) {
   queue_.push_back(std::move(body));
@@ -221,6 +229,8 @@ void Daemon::on_renewal_due() {
     repair_link(renewed ? "" : renewed.error().text);
   }
   look_at_fencing_watch();
+  ask_corosync();
+  if (give_up_if_stuck()) return;
   renewal_.start(kRenewEvery);
 }
 
@@ -244,9 +254,27 @@ void Daemon::after_step() {
     ready_ = true;
     callbacks_.on_ready();
   }
+  if (state_.phase != Phase::kLeaving) {
+    leaving_since_.reset();
+  } else if (!leaving_since_) {
+    leaving_since_ = clocks_.now().raw;
+  }
   if (!eligibility_.corosync_stays && state_.kernel.held.empty() && state_.releasing.empty()) {
     shutdown_.agree();
   }
+}
+
+// A member that the others do not count, but whose process is still in the group, keeps their
+// leases from growing where they are no quorum by themselves. It stays until its kernel has said
+// that it is closed; one that refuses is closed by its lease, and out of the group only if we end.
+bool Daemon::give_up_if_stuck() {
+  const bool stuck = leaving_since_ && state_.kernel.failed && ending_ == Ending::kNo;
+  if (!stuck || clocks_.now().raw < *leaving_since_ + guarded(state_.longest_lease)) return false;
+  write_log(LogLevel::kError,
+            "the kernel goes on refusing to be written: this process ends, so that the other nodes "
+            "can serve; mend what stands above, then start it again");
+  end(false);
+  return true;
 }
 
 // ---- Actions out -------------------------------------------------------------------------------
@@ -395,7 +423,7 @@ void Daemon::end(bool clean) {
       control_->refuse(*stop_client_, errors.front());
     }
   }
-  callbacks_.on_end(clean && errors.empty(), std::move(errors));
+  callbacks_.on_end(clean, std::move(errors));
 }
 
 }  // namespace saru

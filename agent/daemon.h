@@ -39,8 +39,8 @@ class Daemon {
   struct Callbacks {
     // In the group, the gate stands.
     std::function<void()> on_ready;
-    // The link and the tables are gone, or could not be removed. `clean`: everything was handed
-    // over and said, so the next process need not wait.
+    // The link and the tables are gone, or could not be removed (errors). `clean`: everything was
+    // handed over and said, so the others do not wait for a lease.
     std::function<void(bool clean, std::vector<std::string> errors)> on_end;
     // For the next process of this boot.
     std::function<tl::expected<void, Failure>(const Wishes&)> keep_wishes;
@@ -86,6 +86,7 @@ class Daemon {
 
   // Events in.
   void feed(EventBody body);
+  void on_waited();
   void on_pause_check();
   void on_wakeup();
   void on_clock_step();
@@ -93,6 +94,7 @@ class Daemon {
   void on_carrier(bool carrier, const std::string& text);
   void on_renewal_due();
   void after_step();
+  bool give_up_if_stuck();
   void arm();
 
   // Actions out.
@@ -164,6 +166,8 @@ class Daemon {
   std::optional<ClientId> stop_client_;
   Control* control_ = nullptr;
 
+  Nanos join_at_{0};
+  std::optional<Nanos> leaving_since_;
   Nanos corosync_asked_{0};
   Nanos kept_lease_{0};  // what callbacks_.keep_lease was told last
   std::optional<RingId> kept_partner_closed_;

@@ -121,7 +121,8 @@ nft::Result<nft::Held> Daemon::build_change(const KernelWrite& action) {
   return held;
 }
 
-// A new view may have come of a node that was added: corosync.conf is not what it was at our start.
+// corosync.conf may have changed since our start: a node was added or removed, with it the votes
+// and rules of the quorum; not every change brings a new view.
 void Daemon::ask_corosync() {
   const Nanos now = clocks_.now().raw;
   if (ending_ != Ending::kNo || now - corosync_asked_ < kAskCorosyncEvery) return;

@@ -15,6 +15,7 @@
 
 #include "agent/core/plant.h"
 #include "agent/core/state.h"
+#include "agent/options.h"
 
 namespace saru {
 namespace {
@@ -139,7 +140,7 @@ std::optional<Marker> read_marker(const RunFiles& files) {
   if (got <= 0) return marker;
   char* rest = nullptr;
   const long long lease = std::strtoll(text, &rest, 10);
-  marker.lease = std::clamp(Nanos(lease), Nanos(0), Nanos(std::chrono::hours(1)));
+  marker.lease = std::clamp(Nanos(lease), Nanos(0), Nanos(std::chrono::milliseconds(kMaxLeaseMs)));
   if (planted() == Plant::kUnboundedLease) marker.lease = Nanos(lease);
   if (*rest != ' ') return marker;
   const Nanos ended(std::strtoll(rest, &rest, 10));

@@ -18,6 +18,7 @@
 #include "agent/process.h"
 #include "agent/reload_client.h"
 #include "nft/cleanup.h"
+#include "nft/clocks.h"
 #include "nft/in_use.h"
 
 namespace saru {
@@ -211,6 +212,11 @@ tl::expected<void, Failure> begin(Running& running, const RunFiles& files, const
   const auto lacking = confine(find_identity(), kRunDirectory);
   if (!lacking) return tl::unexpected(lacking.error());
   for (const string& what : *lacking) write_log(LogLevel::kWarning, what);
+  if (!nft::Clocks::tells_slowness()) {
+    write_log(LogLevel::kWarning,
+              "the kernel does not tell how a time daemon bends its clock (adjtimex): leases end a "
+              "tenth sooner here than they need; let this process call it");
+  }
   return {};
 }
 
@@ -226,13 +232,21 @@ tl::expected<ExitCode, Failure> serve(const Options& options, Readiness& readine
     write_log(LogLevel::kNotice, "ready: in the group, the gate stands");
     readiness.ready();
   };
-  callbacks.on_end = [&running, &files](bool clean, const std::vector<string>& errors) {
+  callbacks.on_end = [&running, &files, id = options.id](bool clean,
+                                                         const std::vector<string>& errors) {
     Marker marker{running.daemon->longest_lease(), std::nullopt};
-    if (clean) marker.ended = since_boot();
+    if (clean && errors.empty()) marker.ended = since_boot();
     // Without the end in it, the next process waits longer than it need.
     [[maybe_unused]] const auto kept = set_marker(files, marker);
     for (const string& error : errors) write_log(LogLevel::kError, error);
-    write_log(LogLevel::kNotice, clean ? "ended: the others have its blocks"
+    if (!errors.empty()) {
+      write_log(
+          LogLevel::kError,
+          "ended, closed, but not everything could be taken away: mend what stands above, then "
+          "run sarud --cleanup --id " +
+              std::to_string(id));
+    }
+    write_log(LogLevel::kNotice, clean ? "ended: the members know that it holds nothing any more"
                                        : "ended, unknown to the others: they wait for its lease");
     running.code = errors.empty() ? ExitCode::kOk : ExitCode::kFailed;
     qb_loop_stop(running.loop);

@@ -23,6 +23,9 @@ tl::unexpected<Failure> refuse(const string& sentence) {
   return tl::unexpected(Failure{ExitCode::kBadConfiguration, sentence});
 }
 
+// What waits for a lost vote is said in Hellos, which know no longer wait than an hour.
+constexpr std::chrono::minutes kLongestDeviceTimeout{30};
+
 bool may_wait(const ClusterFacts& facts, const Options& options) {
   const bool wanted = options.fencing == Fencing::kWait ||
                       (options.fencing == Fencing::kAuto && facts.quorate_sides_may_differ());
@@ -56,6 +59,11 @@ tl::expected<void, Failure> check_fencing(const ClusterFacts& facts, const Optio
         "with last_man_standing two sides can serve one block: remove it, "
         "or accept that: fencing=ignore");
   }
+  if (facts.auto_tie_breaker) {
+    return refuse(
+        "with auto_tie_breaker two sides can serve one block: remove it, "
+        "or accept that: fencing=ignore");
+  }
   if (facts.quorum_device && !facts.device_halves) {
     return refuse(
         "with this quorum device two sides can serve one block: give it the algorithm ffsplit, "
@@ -80,6 +88,13 @@ tl::expected<void, Failure> check_cluster(const ClusterFacts& facts, const Optio
     return refuse("corosync's token and consensus give a lease of more than " +
                   std::to_string(kMaxLeaseMs / 60000) +
                   " minutes: lower totem.token, or give lease-ms");
+  }
+  if (facts.quorum_device && facts.device_timeout > kLongestDeviceTimeout) {
+    return refuse("quorum.device.timeout is " +
+                  std::to_string(facts.device_timeout / std::chrono::milliseconds(1)) +
+                  " ms: nobody's blocks would wait that long; lower it to " +
+                  std::to_string(kLongestDeviceTimeout / std::chrono::milliseconds(1)) +
+                  " at most in corosync.conf");
   }
   return check_fencing(facts, options);
 }
@@ -150,6 +165,7 @@ Config make_config(const ClusterFacts& facts, const Options& options, const stri
   config.expected_votes = votes.expected_votes;
   config.partner = partner_of(facts, options);
   config.device_lag = device_lag_of(facts);
+  config.votes_decide = options.fencing != Fencing::kIgnore;
   return config;
 }
 

@@ -155,6 +155,7 @@ cs_error_t read_votes(ClusterFacts& facts) {
   facts.expected_votes = info.node_expected_votes;
   facts.two_node = (info.flags & VOTEQUORUM_INFO_TWONODE) != 0;
   facts.last_man_standing = (info.flags & VOTEQUORUM_INFO_LAST_MAN_STANDING) != 0;
+  facts.auto_tie_breaker = (info.flags & VOTEQUORUM_INFO_AUTO_TIE_BREAKER) != 0;
   if ((info.flags & VOTEQUORUM_INFO_QDEVICE_REGISTERED) != 0) facts.quorum_device = true;
   return CS_OK;
 }

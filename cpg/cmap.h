@@ -35,6 +35,7 @@ struct ClusterFacts {
   std::uint32_t expected_votes = 0;
   bool two_node = false;
   bool last_man_standing = false;
+  bool auto_tie_breaker = false;
   bool quorum_device = false;    // configured or registered
   bool device_halves = false;    // ... of the algorithm ffsplit: it votes for one of two halves
   Nanos device_timeout{0};       // for how long its last vote counts (quorum.device.timeout)
@@ -42,7 +43,9 @@ struct ClusterFacts {
   std::string crypto_cipher;     // "none" where nothing is encrypted
 
   // Whether two quorate sides of this cluster need not share a node.
-  bool quorate_sides_may_differ() const { return two_node || last_man_standing || quorum_device; }
+  bool quorate_sides_may_differ() const {
+    return two_node || last_man_standing || auto_tie_breaker || quorum_device;
+  }
   const ClusterNode* find(NodeId id) const;
 };
 

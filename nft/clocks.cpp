@@ -15,17 +15,26 @@ Nanos read_clock(clockid_t clock) {
   return std::chrono::seconds(now.tv_sec) + Nanos(now.tv_nsec);
 }
 
+constexpr double kMostSlowness = 0.1;
+
 double read_slowness() {
-  constexpr double kMostSlowness = 0.1;  // the kernel's limit
-  constexpr double kMicrosPerTick = 10'000, kPerPartPerMillion = 65'536e6;
   timex now{};
-  if (adjtimex(&now) < 0) return kMostSlowness;
-  const double rate = static_cast<double>(now.tick) / kMicrosPerTick +
-                      static_cast<double>(now.freq) / kPerPartPerMillion;
-  return std::clamp(1 - rate, 0.0, kMostSlowness);
+  return adjtimex(&now) < 0 ? kMostSlowness : slowness_of(now.tick, now.freq);
 }
 
 }  // namespace
+
+double slowness_of(long tick_us, long frequency) {
+  constexpr double kMicrosPerTick = 10'000, kPerPartPerMillion = 65'536e6;
+  const double rate = static_cast<double>(tick_us) / kMicrosPerTick +
+                      static_cast<double>(frequency) / kPerPartPerMillion;
+  return std::clamp(1 - rate, 0.0, kMostSlowness);
+}
+
+bool Clocks::tells_slowness() {
+  timex now{};
+  return adjtimex(&now) >= 0;
+}
 
 Clocks Clocks::system() {
   return {[] { return read_clock(CLOCK_REALTIME); }, [] { return read_clock(CLOCK_BOOTTIME); },

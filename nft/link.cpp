@@ -361,6 +361,11 @@ Result<void> Link::set_addresses(Table& gate, std::vector<ServiceAddress> addres
   return impl_->renew(lifetime);
 }
 
+void Link::want(const Table& gate, std::vector<ServiceAddress> addresses) {
+  impl_->addresses = std::move(addresses);
+  impl_->config = gate.config();
+}
+
 Result<void> Link::announce() {
   const Announcement who{impl_->nic, impl_->config.own_mac, impl_->config.shared_mac};
   return send_announcement(who, addresses_of(impl_->addresses));
@@ -419,16 +424,19 @@ Result<Held> reconfigure(Table& table, Link& link, TableConfig config,
   const std::vector<ServiceAddress> addresses_before = link.addresses();
   std::vector<ServiceAddress> staying = addresses_before;
   std::erase_if(staying, [&](const ServiceAddress& one) { return !has(addresses, one.ip); });
-  // Closed, and as far as the kernel lets us; what is not as it was, verify() tells. An address
-  // that stays on the link stays in the table, too, or it would be open.
+  // Closed, and as far as the kernel lets us: no address comes back before the table that guards
+  // it. What is not as it was verify() tells, and renew() puts back. An address that stays on the
+  // link stays in the table, too, or it would be open.
   TableConfig wide = config_before;
   for (const IpAddress& ip : config.addresses) {
     if (!has(addresses_before, ip)) wide.addresses.push_back(ip);
   }
   const auto go_back = [&](const Error& error) -> Result<Held> {
     const bool narrow = link.set_addresses(table, staying, lifetime).has_value();
-    table.restore(narrow ? config_before : wide);
-    [[maybe_unused]] const auto back = link.set_addresses(table, addresses_before, lifetime);
+    if (table.restore(narrow ? config_before : wide)) {
+      [[maybe_unused]] const auto back = link.set_addresses(table, addresses_before, lifetime);
+    }
+    link.want(table, addresses_before);
     return tl::unexpected<Error>(error);
   };
   if (auto done = link.set_addresses(table, staying, lifetime); !done) return go_back(done.error());

@@ -33,8 +33,8 @@ class Link {
  public:
   // Makes the macvlan (replacing one that an earlier process left), guards it, sets its kernel
   // settings, sets it up and adds the addresses, which live `lifetime` unless renewed. The names,
-  // the NIC and the MACs are those of the table's configuration; `addresses` must be the same
-  // addresses as there. On an error the macvlan is gone again. kConflict when the name is taken by
+  // the NIC and the MACs are those of the table's configuration; `addresses` must all be among the
+  // addresses there. On an error the macvlan is gone again. kConflict when the name is taken by
   // something else, or an address is on another interface of this node.
   static Result<Link> open(Table& gate, std::vector<ServiceAddress> addresses,
                            std::chrono::seconds lifetime);
@@ -56,6 +56,10 @@ class Link {
   // been made: verify() says which; try again. The new ones are not announced.
   Result<void> set_addresses(Table& gate, std::vector<ServiceAddress> addresses,
                              std::chrono::seconds lifetime);
+
+  // From now on renew(), verify() and mend() want these addresses, whatever is on the link; the
+  // table must guard them by then.
+  void want(const Table& gate, std::vector<ServiceAddress> addresses);
 
   // Tells the neighbours: gratuitous ARP and unsolicited neighbour advertisement, from the NIC with
   // its own MAC as Ethernet source and the shared MAC as content. Twice in a row does no harm.

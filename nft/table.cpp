@@ -44,6 +44,10 @@ std::string full_name(std::uint32_t family, const std::string& name) {
   return std::string(family == NFPROTO_INET ? "table inet " : "table netdev ") + name;
 }
 
+bool same_blocks(const TableConfig& a, const TableConfig& b) {
+  return a.blocks == b.blocks && a.selection == b.selection;
+}
+
 // The tables changed under our feet: look again, build them anew.
 bool is_race(int code) {
   return code == ENOENT || code == EEXIST || code == EBUSY || code == ENOBUFS;
@@ -67,7 +71,8 @@ struct Table::Impl {
   bool stale = false;             // the kernel has tables of another configuration
   Contents written;               // what the last transaction wrote
   std::optional<BlockSet> known;  // what `owned` held when last read; nullopt: not sure
-  std::optional<std::vector<std::uint64_t>> counted;  // loads when last read; nullopt: none yet
+  // Loads when last read or written (empty: none); nullopt: the kernel's are of other blocks.
+  std::optional<std::vector<std::uint64_t>> counted;
 
   Contents contents_for(const BlockSet& owned, const std::optional<Instant>& deadline) const;
   Plan plan_for(const Contents& contents) const;
@@ -252,6 +257,7 @@ Result<Held> Table::Impl::write(const BlockSet& owned, const std::optional<Insta
     if (!refusal) {
       stale = false;
       written = contents;
+      if (anew) counted = contents.loads;
       return read();
     }
     known.reset();
@@ -346,7 +352,6 @@ Result<Table> Table::open(TableConfig config, TableOptions options) {
   auto impl = std::make_unique<Impl>(std::move(config), std::move(options), std::move(*socket));
   auto held = impl->write(BlockSet(impl->config.blocks), std::nullopt, true);
   if (!held) return tl::unexpected<Error>(held.error());
-  impl->counted.emplace();
   return Table(std::move(impl));
 }
 
@@ -368,27 +373,18 @@ Result<Held> Table::reconfigure(TableConfig config, const BlockSet& owned,
                 "cluster id " + std::to_string(now.id) +
                     ": its id, interfaces and MACs cannot change while it serves: stop it first");
   }
-  const bool same = config.blocks == now.blocks && config.selection == now.selection;
-  const auto counted = impl_->counted;
-  if (!same) impl_->counted.reset();
+  if (!same_blocks(config, now)) impl_->counted.reset();
   std::swap(impl_->config, config);
   auto held = impl_->write(owned, deadline, true);
-  if (held) {
-    impl_->counted.emplace(std::move(impl_->written.loads));
-    return held;
-  }
-  std::swap(impl_->config, config);
-  impl_->counted = counted;
+  if (!held) std::swap(impl_->config, config);
   return held;
 }
 
-void Table::restore(TableConfig config) {
+bool Table::restore(TableConfig config) {
+  if (!same_blocks(config, impl_->config)) impl_->counted.reset();
   impl_->config = std::move(config);
-  impl_->counted.reset();
   impl_->stale = true;
-  [[maybe_unused]] const auto closed =
-      impl_->write(BlockSet(impl_->config.blocks), std::nullopt, true);
-  impl_->counted.emplace();
+  return impl_->write(BlockSet(impl_->config.blocks), std::nullopt, true).has_value();
 }
 
 Result<Held> Table::read() { return impl_->read(); }

@@ -82,9 +82,9 @@ class Table {
   Result<Held> reconfigure(TableConfig config, const BlockSet& owned,
                            const std::optional<Instant>& deadline);
 
-  // Back to a configuration that was in force before, closed, whatever the kernel says to it: what
-  // it refuses now, the next apply() or rebuild() writes.
-  void restore(TableConfig config);
+  // Back to a configuration that was in force before, closed. False: the kernel refuses, and may
+  // still have the rules of another configuration; the next apply() or rebuild() writes these.
+  [[nodiscard]] bool restore(TableConfig config);
 
   Result<Held> read();
   Result<Counters> counters();
@@ -93,7 +93,8 @@ class Table {
   // segments with SYN alone (a retransmitted one counts again) and SCTP packets that begin with
   // INIT. UDP, DCCP and ICMP are not counted: their packets do not tell. Moving blocks changes
   // nothing; rebuild() goes on counting from what is there, or from the last loads() when somebody
-  // has deleted the table; another number of blocks or other selectors begin anew.
+  // has deleted the table; another number of blocks or other selectors begin anew, also where the
+  // kernel has refused them.
   Result<std::vector<std::uint64_t>> loads();
 
   // How both tables differ from what was last written, in words; empty when they do not.

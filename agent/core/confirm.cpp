@@ -246,7 +246,12 @@ void Machine::log_view() const {
     text += partner_may_hold(s) ? " once the other node is known to be closed"
                                 : " in " + std::to_string(wait.count()) + " ms";
   }
-  if (!has_quorum(s)) text += "; no quorum";
+  if (!has_quorum(s)) {
+    text += "; no quorum";
+  } else if (s.config.votes_decide && s.config.device_lag == Nanos(0) && !s.config.partner &&
+             !has_votes(s)) {
+    text += "; corosync says quorum, but these nodes have not its votes: takes nothing over";
+  }
   out.push_back(Log{LogLevel::kNotice, std::move(text)});
 }
 

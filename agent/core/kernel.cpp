@@ -50,6 +50,9 @@ bool Machine::doubtful_are_outvoted() const {
 // process that its corosync has left behind has no such beat.
 bool Machine::free_ones_are_free() const {
   if (s.partner.closed) return true;  // nobody else can hold any
+  // What else Corosync may count, the other side may count too (or its rules have just changed).
+  const bool counted = s.config.partner || s.config.device_lag > Nanos(0) || has_votes(s);
+  if (s.config.votes_decide && !counted) return false;
   const bool plant = planted() == Plant::kTakeByOldBeat || planted() == Plant::kKeepUnproven ||
                      planted() == Plant::kLapseUnnoticed;  // which this rule makes up for
   const Nanos proven = plant ? now.raw : s.view.granted_from;

@@ -31,7 +31,9 @@ double drift();  // the simulator also runs clusters with clocks that are worse
 constexpr double drift() { return kDrift; }
 #endif
 inline constexpr Nanos kEpsilon = std::chrono::milliseconds(5);
-// Own beats not yet delivered back: more say nothing new.
+// Own beats not yet delivered back: more say nothing new. No more than this also because a Corosync
+// that wakes from a pause can still send and deliver what waits in it, on a ring that the others
+// have left: those beats must be too old to grant anything by then (ARCHITECTURE, "Fresh proof").
 inline constexpr unsigned kMaxBeatsInFlight = 4;
 // A new view needs two rounds of beats; more at once would be a storm.
 inline constexpr unsigned kPromptReports = 4;
@@ -66,6 +68,9 @@ struct Config {
   // For how long Corosync may count a quorum device's vote that others have got meanwhile: what a
   // ring that no quorum of nodes came along to may take waits longer. 0: there is no device.
   Nanos device_lag{0};
+  // Where there is no device and no partner: nobody's blocks are taken only while the nodes on the
+  // ring have the votes of a quorum. False: Corosync's word is enough (fencing=ignore).
+  bool votes_decide = true;
   // The other one of two nodes that can both be quorate alone: what it may hold is taken only once
   // it is known to be closed.
   std::optional<NodeId> partner;
@@ -230,6 +235,8 @@ struct Step {
 // ---- Questions
 // --------------------------------------------------------------------------------------------
 
+// The nodes on our ring have the votes of a quorum, as far as we know those.
+[[nodiscard]] bool has_votes(const State& state);
 // Quorate, as libquorum says of the ring that carries our messages.
 [[nodiscard]] bool has_quorum(const State& state);
 // In the group, on the ring and not excluded; sorted. What a Hello calls its group.

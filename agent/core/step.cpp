@@ -21,6 +21,15 @@ bool has_quorum(const State& state) {
   return state.ring && state.quorum && state.quorum->ring == *state.ring && state.quorum->quorate;
 }
 
+bool has_votes(const State& state) {
+  unsigned votes = 0;
+  for (const NodeId& node : state.ring_members) {
+    const auto found = state.config.votes.find(node);
+    votes += found == state.config.votes.end() ? 1 : found->second;
+  }
+  return votes >= state.config.quorum_votes;
+}
+
 std::vector<ProcessId> view_members(const State& state) {
   std::vector<ProcessId> members;
   for (const ProcessId& process : state.group) {

@@ -10,6 +10,7 @@
 #include "agent/core/state.h"
 #include "agent/fencing_news.h"
 #include "agent/lock.h"
+#include "agent/options.h"
 #include "agent/wishes.h"
 #include "tests/fuzz/input.h"
 
@@ -54,7 +55,7 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
 
   const auto marker = read_marker(files);
   must(marker.has_value(), "a marker that is there is one");
-  constexpr std::chrono::hours kLongest{1};
+  constexpr std::chrono::milliseconds kLongest{kMaxLeaseMs};
   must(marker->lease >= Nanos(0) && marker->lease <= kLongest, "a lease within its limits");
   const Nanos wait = marker->wait(std::chrono::seconds(1), std::chrono::hours(100));
   must(wait >= Nanos(0) && wait <= guarded(kLongest), "a wait that ends");

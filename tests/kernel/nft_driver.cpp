@@ -101,7 +101,7 @@ struct Driver {
   Nanos realtime_skew{0};
   double slowness = 0;
   bool stop_before_write = false;
-  bool stop_between_clocks = false;
+  long readings_until_stop = 0;   // 0: no stop is planned
   long writes_until_refusal = 0;  // 0: no refusal is planned
   std::string before_next_write;  // a command
 
@@ -117,15 +117,19 @@ json Driver::open_table() {
   if (!nic) return error_of(nic.error());
   config.own_mac = nic->mac;
   options.clocks = Clocks::system();
-  options.clocks.realtime = [this, real = options.clocks.realtime] {
-    return real() + realtime_skew;
+  // Stops after so many readings, whichever they are: what is read later is later.
+  const auto stopping = [this](std::function<Nanos()> real, const Nanos* skew) {
+    return [this, real = std::move(real), skew] {
+      const Nanos read = real() + (skew == nullptr ? Nanos(0) : *skew);
+      if (readings_until_stop > 0 && --readings_until_stop == 0) kill(getpid(), SIGSTOP);
+      return read;
+    };
   };
+  Clocks& clocks = options.clocks;
+  clocks.realtime = stopping(std::move(clocks.realtime), &realtime_skew);
+  clocks.monotonic_raw = stopping(std::move(clocks.monotonic_raw), nullptr);
+  clocks.boottime = stopping(std::move(clocks.boottime), nullptr);
   options.clocks.slowness = [this] { return slowness; };
-  // CLOCK_REALTIME has been read by then.
-  options.clocks.monotonic_raw = [this, real = options.clocks.monotonic_raw] {
-    if (std::exchange(stop_between_clocks, false)) kill(getpid(), SIGSTOP);
-    return real();
-  };
   options.clocks.before_write = [this] {
     if (!before_next_write.empty() && system(before_next_write.c_str()) != 0) abort();
     before_next_write.clear();
@@ -269,7 +273,7 @@ json Driver::obey(const std::string& command, std::istream& words) {
     return {{"ok", true}};
   }
   if (command == "refuse-no-more") return {{"ok", set_right_to_change(true)}};
-  if (command == "stop-between-clocks") return {{"ok", stop_between_clocks = true}};
+  if (command == "stop-after-reading" && words >> readings_until_stop) return {{"ok", true}};
   if (command == "skew-realtime" && words >> number) {
     realtime_skew = std::chrono::milliseconds(number);
     return {{"ok", true}};

@@ -189,6 +189,33 @@ def undoing_refused(net, tap):
     tap.check(received(server, lab.ANSWER_S) is not None, f"{V6} is served")
 
 
+def undoing_refused_by_rules_alone(net, tap):
+    """The table cannot be put back, the addresses could: none comes back without its gate"""
+    node, driver = start(net)
+    driver.must("apply 0-255 60000")
+    # Once the new table is in force, its new address is found to be taken, and somebody else has a
+    # table that is in the way of building ours anew.
+    taken = f"ip address add {MORE4}/32 dev lo"
+    table = "add table inet saru_1_live { flags owner; }"
+    holder = f"(echo '{table}'; sleep 3) | nft -i >/dev/null 2>&1 &"
+    driver.must(f"before-write {taken}; {holder} sleep 0.5")
+    answer = driver.ask(f"reconfigure 0-255 60000 --address {V4},{MORE4}")
+    tap.check(f"{MORE4} is on lo" in answer.get("error", ""), "the change fails", answer)
+    rules = node.exec("nft", "list", "table", "inet", "saru_1")
+    listed = node.ip("-o", "addr", "show", "dev", "saru1")
+    tap.check(MORE4 in rules and V6 not in rules, "the kernel still has the new table", rules)
+    tap.check(V6 not in listed and V4 in listed, f"{V6}, which it does not guard, stays away",
+              listed)
+    time.sleep(3)
+    node.ip("address", "del", f"{MORE4}/32", "dev", "lo")
+    tap.check(driver.must("apply 0-255 60000")["count"] == 256, "the old table is back")
+    driver.must("mend 60")
+    words = driver.must("verify")["value"] + driver.must("verify-link")["value"]
+    listed = node.ip("-o", "addr", "show", "dev", "saru1")
+    tap.check(words == [] and V6 in listed, "and then the old addresses",
+              "\n".join(words + [listed]))
+
+
 if __name__ == "__main__":
     lab.main(blocks_change, blocks_change_twins, addresses_change, subnets_change, families_change,
-             refusals, undoing_refused)
+             refusals, undoing_refused, undoing_refused_by_rules_alone)

@@ -79,31 +79,32 @@ Json gaps_json(const Judge& judge, bool tcp) {
 
 }  // namespace
 
-std::vector<std::string> doubts(const Totals& totals, const std::vector<std::string>& missing_links,
-                                std::uint64_t clock_steps) {
-  std::vector<std::string> list;
+std::vector<Doubt> doubts(const Totals& totals, const std::vector<std::string>& missing_links,
+                          std::uint64_t clock_steps) {
+  std::vector<Doubt> list;
   if (totals.kernel_drops != 0) {
-    list.push_back("the kernel dropped " + std::to_string(totals.kernel_drops) +
-                   " captured frames: use a larger --ring-kib or a lower rate");
+    list.push_back({"the kernel dropped " + std::to_string(totals.kernel_drops) +
+                        " captured frames: use a larger --ring-kib or a lower rate",
+                    true});
   }
   if (totals.late_records != 0) {
-    list.push_back(std::to_string(totals.late_records) +
-                   " frames came too late to be judged in order: is the machine overloaded?");
+    list.push_back({std::to_string(totals.late_records) +
+                    " frames came too late to be judged in order: is the machine overloaded?"});
   }
   for (const std::string& name : missing_links) {
-    list.push_back("link " + name + ": its interface was never there");
+    list.push_back({"link " + name + ": its interface was never there", true});
   }
   if (totals.questions + totals.undecided == 0) {
-    list.push_back("no probe, echo request or SYN to a shared address was seen");
+    list.push_back({"no probe, echo request or SYN to a shared address was seen", true});
   }
   if (clock_steps != 0) {
-    list.push_back("the wall clock was set " + std::to_string(clock_steps) +
-                   " times: the order of frames is not sure");
+    list.push_back({"the wall clock was set " + std::to_string(clock_steps) +
+                    " times: the order of frames is not sure"});
   }
   return list;
 }
 
-Verdict verdict_of(const Totals& totals, const std::vector<std::string>& doubts) {
+Verdict verdict_of(const Totals& totals, const std::vector<Doubt>& doubts) {
   const bool violated = totals.answered_twice + totals.gaps_too_long + totals.shared_mac_frames +
                             totals.wrong_mac_frames !=
                         0;
@@ -128,14 +129,18 @@ Json gap_json(const Setup& setup, const StreamKey& key, const Gap& gap) {
 }
 
 Json summary_json(const Setup& setup, const Judge& judge, Verdict verdict,
-                  const std::vector<std::string>& doubts) {
+                  const std::vector<Doubt>& doubts) {
   const Totals& totals = judge.totals();
   Json json;
   json["type"] = "summary";
   json["verdict"] = verdict == Verdict::kOk          ? "ok"
                     : verdict == Verdict::kViolation ? "violation"
                                                      : "inconclusive";
-  json["doubts"] = doubts;
+  json["doubts"] = json["blind"] = Json::array();
+  for (const Doubt& doubt : doubts) {
+    json["doubts"].push_back(doubt.text);
+    if (doubt.blind) json["blind"].push_back(doubt.text);
+  }
   json["questions"] = totals.questions;
   json["answered"] = totals.answered;
   json["unanswered"] = totals.unanswered;

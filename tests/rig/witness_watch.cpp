@@ -168,7 +168,7 @@ int Watcher::finish() {
   round(UINT64_MAX);
   judge_.finish(now_ns(CLOCK_REALTIME));
   auto doubt_list = doubts(judge_.totals(), capture_->missing_links(), clock_steps_);
-  if (write_failed_) doubt_list.push_back("not everything could be written: is the disk full?");
+  if (write_failed_) doubt_list.push_back({"not everything could be written: is the disk full?"});
   const Verdict verdict = verdict_of(judge_.totals(), doubt_list);
   Json summary = summary_json(options_.setup, judge_, verdict, doubt_list);
   summary["frames"] = Json::object();

@@ -296,7 +296,9 @@ int parse(int argc, char** argv, Options& options) {
     } else if (word == "--plants") {
       options.plants = true;
       options.last = 120;
-      if (more && argv[i + 1][0] != '-' && !parse_seeds(argv[++i], options)) return 2;
+      if (more && argv[i + 1][0] != '-' && !parse_seeds(argv[++i], options)) {
+        return refuse(std::string("--plants ") + argv[i] + " is no range of seeds");
+      }
     } else if (word == "--scenario" && more) {
       options.scenario = argv[++i];
     } else if (word == "--kept" && more) {

@@ -397,6 +397,24 @@ TEST(Quorum, CountsAnewWhenTheVotesChange) {
   EXPECT_EQ(c.state(1).config.quorum_votes, 3u);
 }
 
+// Such as auto_tie_breaker, or two_node that has just been switched on.
+TEST(Quorum, WithoutItsVotesNobodysBlocksAreTaken) {
+  for (const bool decide : {true, false}) {
+    Cluster c(4);
+    c.start();
+    for (const std::uint32_t node : {1U, 2U}) c.state(node).config.votes_decide = decide;
+    c.stopped = {3, 4};
+    c.form(8, {1, 2});
+    c.run(3 * kLease);
+    EXPECT_EQ(c.owned(1) + c.owned(2), decide ? kBlockCount / 2 : kBlockCount);
+    EXPECT_EQ(c.logged(1, "these nodes have not its votes"), decide);
+    c.feed(1, VotesChanged{{{NodeId{1}, 1}, {NodeId{2}, 1}}, 2, 2});
+    c.feed(2, VotesChanged{{{NodeId{1}, 1}, {NodeId{2}, 1}}, 2, 2});
+    c.run(3 * kLease);
+    EXPECT_EQ(c.owned(1) + c.owned(2), kBlockCount);
+  }
+}
+
 TEST(Membership, MoreThanCpgsLimitIsRefusedByName) {
   Cluster c(1);
   c.start();

@@ -7,6 +7,7 @@
 
 #include "agent/core/state.h"
 #include "agent/lock.h"
+#include "cpg/wire.h"
 
 namespace saru {
 namespace {
@@ -39,6 +40,13 @@ TEST(Marker, ThatIsDamagedCountsAsAnUncleanEnd) {
     ASSERT_TRUE(read_marker(run).has_value()) << text;
     EXPECT_FALSE(read_marker(run)->ended.has_value()) << text;
   }
+  remove_marker(run);
+}
+
+TEST(Marker, NoLeaseIsLongerThanAMessageCanSay) {
+  const RunFiles run = files();
+  std::ofstream(run.marker) << "3000000000000\n";  // 50 minutes
+  EXPECT_EQ(read_marker(run)->lease, kLongestLease);
   remove_marker(run);
 }
 

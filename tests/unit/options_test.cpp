@@ -268,6 +268,10 @@ TEST(Cluster, OfAQuorumDeviceItMustBeKnownWhoLosesItsVoteWhen) {
   EXPECT_LE(refused.error().sentence.size(), kShown);
   EXPECT_TRUE(check_cluster(facts, *validate(with("fencing", "ignore"))));
   EXPECT_EQ(make_config(facts, *validate(good()), "n1").device_lag, std::chrono::seconds(7));
+  facts.device_timeout = std::chrono::minutes(31);
+  const auto too_long = check_cluster(facts, *validate(with("fencing", "ignore")));
+  ASSERT_FALSE(too_long);
+  EXPECT_NE(too_long.error().sentence.find("1860000 ms"), std::string::npos);
   facts.quorum_device = false;
   EXPECT_EQ(make_config(facts, *validate(good()), "n1").device_lag, Nanos(0));
 }
@@ -280,6 +284,13 @@ TEST(Cluster, MoreThanTwoNodesDoNotWaitForFencing) {
   const auto refused = check_cluster(facts, *validate(raw));
   ASSERT_FALSE(refused);
   EXPECT_LE(refused.error().sentence.size(), kShown);
+  facts.auto_tie_breaker = true;
+  const auto tie = check_cluster(facts, *validate(with("stonith", "yes")));
+  ASSERT_FALSE(tie);
+  EXPECT_NE(tie.error().sentence.find("auto_tie_breaker"), std::string::npos);
+  EXPECT_LE(tie.error().sentence.size(), kShown);
+  EXPECT_FALSE(make_config(facts, *validate(with("fencing", "ignore")), "n1").votes_decide);
+  facts.auto_tie_breaker = false;
   facts.last_man_standing = true;
   const auto last = check_cluster(facts, *validate(with("stonith", "yes")));
   ASSERT_FALSE(last);

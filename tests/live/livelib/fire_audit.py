@@ -8,7 +8,6 @@ import re
 from livelib import blocks as blocks_of
 from livelib.cluster import LiveError
 from livelib.fire_field import STACK, comm_of, scan
-from livelib.measure import blind
 
 DAEMONS = (*STACK, "corosync", "sarud")
 FILES_MAX = 100    # of one sarud; it has about 30
@@ -213,7 +212,7 @@ def judge(summary, violations):
     found = []
     if summary["verdict"] == "violation":
         found = violations or [f"the witness: {json.dumps(summary)}"]
-    found += [f"the witness is blind: {doubt}" for doubt in blind(summary["doubts"])]
+    found += [f"the witness is blind: {doubt}" for doubt in summary["blind"]]
     return found
 
 

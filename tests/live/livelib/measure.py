@@ -249,18 +249,10 @@ class Run:
             "http_failures": answers["failures"],
             "verdict": summary["verdict"],
             "doubts": summary["doubts"],
+            "blind": summary["blind"],
             "violations": self.witness.violations(),
             "events": self.events,
         }
-
-
-# What leaves an answer out of account; frames that come late or a clock that is set are told only.
-BLIND = ("the kernel dropped", "was never there", "was seen")
-
-
-def blind(doubts):
-    """Those doubts of a witness with which its "nothing was answered twice" proves nothing."""
-    return [doubt for doubt in doubts if any(words in doubt for words in BLIND)]
 
 
 def excused(totals):
