@@ -175,12 +175,12 @@ Chain shared_chain(const TableConfig& config) {
   chain.rules.push_back({"the other protocols with ports",
                          {LoadMeta{NFT_META_L4PROTO}, Lookup{"with_ports"}, go_to(next)}});
   if (has_family(config, true)) {
-    chain.rules.push_back(
-        {"ICMP has no ports", family(true) + protocol(IPPROTO_ICMP) + Expressions{go_to("icmp")}});
+    chain.rules.push_back({"ICMP has no ports",
+                           family(true) + protocol(IPPROTO_ICMP) + Expressions{go_to("by_icmp")}});
   }
   if (has_family(config, false)) {
     chain.rules.push_back({"ICMPv6 has no ports", family(false) + protocol(IPPROTO_ICMPV6) +
-                                                      Expressions{go_to("icmpv6")}});
+                                                      Expressions{go_to("by_icmpv6")}});
   }
   chain.rules.push_back(foreign_drop("nobody serves this protocol"));
   return chain;
@@ -213,9 +213,9 @@ struct IcmpNames {
   const char* queries;
   const char* errors;
 };
-constexpr IcmpNames kIcmp4{IPPROTO_ICMP, "icmp",       "icmp_error",
+constexpr IcmpNames kIcmp4{IPPROTO_ICMP, "by_icmp",    "icmp_error",
                            "quoted4",    "icmp_query", "icmp_error"};
-constexpr IcmpNames kIcmp6{IPPROTO_ICMPV6, "icmpv6",       "icmpv6_error",
+constexpr IcmpNames kIcmp6{IPPROTO_ICMPV6, "by_icmpv6",    "icmpv6_error",
                            "quoted6",      "icmpv6_query", "icmpv6_error"};
 
 std::string quoted_by(const IcmpNames& names, Selector selector) {

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What the table lets in: TCP, UDP, ICMP, ICMP errors, fragments, over IPv4 and IPv6; how nft
 lists it."""
+import json
 import os
 import re
 import select
@@ -50,6 +51,24 @@ def listing(net, tap):
                       text)
     words = driver.must("verify")["value"]
     tap.check(words == [], "verify() finds no difference", words)
+
+
+def names(net, tap):
+    """Every name can be typed: nft does not take it for a word of its own"""
+    services = "53/udp by src-addr-port,80 by src-addr"
+    node, _ = open_node(net, "--selector", "src-port", "--services", services)
+    found = []
+    for family in ("inet", "netdev"):
+        listed = json.loads(node.exec("nft", "-j", "list", "table", family, "saru_1"))
+        for item in listed["nftables"]:
+            for kind in ("chain", "set", "counter"):
+                if kind in item:
+                    found.append((kind, family, item[kind]["name"]))
+    silent = [name for kind, family, name in found
+              if f"{kind} {name} {{" not in
+              node.exec("nft", "list", kind, family, "saru_1", name, check=False)]
+    tap.check(silent == [] and len(found) > 30, f"nft lists each of {len(found)} by its name",
+              silent)
 
 
 def ports_of(block):
@@ -235,4 +254,4 @@ def read_back(net, tap):
 
 
 if __name__ == "__main__":
-    lab.main(listing, by_port, echo, icmp_errors, fragments, others, read_back)
+    lab.main(listing, names, by_port, echo, icmp_errors, fragments, others, read_back)
