@@ -90,7 +90,7 @@ void World::old_knowledge(unsigned node) {
   trace(node, "is away while the node comes back that it had fenced");
   part({node}, between(kMs, 50 * kMs), between(kMs, 50 * kMs));
   fence(node);
-  const Time away = 3 * lease(newest_).count() + 6 * kSecond;
+  const Time away = 3 * lease(newest_).count() + kKnowledgeAway;
   later(now_ + 5 * kSecond, [=, this] {
     kill_process(node, away);
     heal_network();

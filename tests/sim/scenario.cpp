@@ -120,6 +120,8 @@ void World::run_history() {
   const Time healed = now_;
   Time bound = 5 * longest_lease_now().count() + 8 * kSecond;
   if (settings_.device) bound += longest_lease_now().count() + 2 * kDeviceLag;
+  // Who is kept away by old_knowledge() comes back later than others, and only then fences.
+  if (settings_.fencing) bound += kKnowledgeAway + 3 * longest_lease_now().count();
   Time agreed = -1;
   while (!failed() && now_ < healed + bound) {
     run_until(now_ + 100 * kMs);

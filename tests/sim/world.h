@@ -31,6 +31,7 @@ inline constexpr Time kMs = 1'000'000;
 inline constexpr Time kSecond = 1000 * kMs;
 inline constexpr unsigned kMostNodes = 32;
 inline constexpr std::uint16_t kCluster = 1;
+inline constexpr Time kKnowledgeAway = 6 * kSecond;  // and three leases: World::old_knowledge()
 inline constexpr Time kDeviceLag = 3 * kSecond;  // how long a lost vote may count
 
 struct Settings {
