@@ -32,7 +32,7 @@ inline constexpr Time kSecond = 1000 * kMs;
 inline constexpr unsigned kMostNodes = 32;
 inline constexpr std::uint16_t kCluster = 1;
 inline constexpr Time kKnowledgeAway = 6 * kSecond;  // and three leases: World::old_knowledge()
-inline constexpr Time kDeviceLag = 3 * kSecond;  // how long a lost vote may count
+inline constexpr Time kDeviceLag = 3 * kSecond;      // how long a lost vote may count
 
 struct Settings {
   std::uint64_t seed = 1;
