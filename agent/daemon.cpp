@@ -55,6 +55,7 @@ Daemon::Daemon(qb_loop_t* loop, Options options, Config config, std::map<NodeId,
       wakeup_(loop, [this] { on_wakeup(); }),
       clock_step_(loop, [this] { on_clock_step(); }),
       watch_(loop, [this] { on_notices(); }),
+      counted_(loop, [this] { on_counted(); }),
       renewal_(loop, [this] { on_renewal_due(); }),
       waiting_(loop, [this] { on_waited(); }),
       audit_limit_(loop, [this] { end_audit(); }),
@@ -134,6 +135,7 @@ void Daemon::feed(EventBody body) {
     queue_.pop_front();
     Step next = step(std::move(state_), event);
     state_ = std::move(next.state);
+    if (std::holds_alternative<KernelDone>(event.body)) note_lingering();
     for (const Action& action : next.actions) {
       std::visit([this](const auto& one) { execute(one); }, action);
     }
@@ -229,6 +231,7 @@ void Daemon::on_renewal_due() {
     repair_link(renewed ? "" : renewed.error().text);
   }
   look_at_fencing_watch();
+  look_at_lingering();
   ask_corosync();
   if (give_up_if_stuck()) return;
   renewal_.start(kRenewEvery);
@@ -287,14 +290,15 @@ void Daemon::execute(const Send& action) {
 void Daemon::execute(const KernelWrite& action) {
   const bool was_empty = state_.kernel.held.empty();
   const auto held = action.config    ? build_change(action)
-                    : action.rebuild ? kernel_.table.rebuild(action.owned, action.deadline)
-                                     : kernel_.table.apply(action.owned, action.deadline);
+                    : action.rebuild ? kernel_.table.rebuild(action.accepting, action.deadline)
+                                     : kernel_.table.apply(action.accepting, action.deadline);
   if (!held) {
-    queue_.push_back(KernelDone{action.seq, false, BlockSet(options_.blocks), held.error().text});
+    const Accepting nothing = Accepting::nothing(options_.blocks);
+    queue_.push_back(KernelDone{action.seq, false, nothing, held.error().text});
     return;
   }
-  if (was_empty && !held->owned.empty()) announce();
-  queue_.push_back(KernelDone{action.seq, true, held->owned, ""});
+  if (was_empty && !held->accepting.owned.empty()) announce();
+  queue_.push_back(KernelDone{action.seq, true, held->accepting, ""});
   if (held->strange) queue_.push_back(KernelDisturbed{"somebody wrote into the set of blocks"});
 }
 
@@ -317,7 +321,7 @@ void Daemon::execute(const ReplyAudit& action) {
   reply.held = BlockSet(options_.blocks);
   const auto held = kernel_.table.read();
   if (held) {
-    reply.held = held->owned;
+    reply.held = held->accepting.owned;
     reply.open = held->lease_left && *held->lease_left > Nanos(0);
   }
   reply.intact = held && !held->strange && kernel_problems().empty();
@@ -408,6 +412,7 @@ void Daemon::end(bool clean) {
   ending_ = Ending::kEnded;
   around_.gate_stands = false;
   watch_.unwatch();
+  counted_.unwatch();
   wakeup_.unwatch();
   renewal_.stop();
   // First the addresses: without the rules they would be open.

@@ -23,6 +23,7 @@
 #include "cpg/loop.h"
 #include "cpg/quorum.h"
 #include "cpg/shutdown.h"
+#include "nft/connections.h"
 #include "nft/link.h"
 #include "nft/table.h"
 #include "nft/watch.h"
@@ -127,6 +128,12 @@ class Daemon {
   nlohmann::json on_confirm_dead(const nlohmann::json& request);
   nlohmann::json on_events(const nlohmann::json& request);
 
+  // Established connections that stay while their block moves (daemon_linger.cpp).
+  void look_at_lingering();
+  void on_counted();
+  void note_lingering();
+  void give_up_counting(const std::string& why);
+
   // Another configuration (daemon_reload.cpp).
   nlohmann::json on_reload(const nlohmann::json& request);
   void adopt_own(const Options& wanted);
@@ -166,6 +173,18 @@ class Daemon {
   std::optional<ClientId> stop_client_;
   Control* control_ = nullptr;
 
+  // What lingers is counted, time and again, until nothing does.
+  struct Counting {
+    std::optional<nft::ConnectionCount> conntrack;  // opened when it is first needed
+    bool under_way = false;
+    BlockSet seen{};     // lingering when last looked at: older than one look
+    BlockSet counted{};  // what the count under way decides of
+    Nanos next{0};
+    Nanos pause{0};
+    std::string why;  // the last try failed
+  };
+  Counting counting_;
+
   Nanos join_at_{0};
   std::optional<Nanos> leaving_since_;
   Nanos corosync_asked_{0};
@@ -180,6 +199,7 @@ class Daemon {
   LoopFd wakeup_;
   LoopFd clock_step_;
   LoopFd watch_;
+  LoopFd counted_;
   LoopTimer renewal_;
   LoopTimer waiting_;
   LoopTimer audit_limit_;

@@ -104,7 +104,7 @@ nft::Result<nft::Held> Daemon::build_change(const KernelWrite& action) {
   kernel_.watch.set_addresses(ips(change.options.addresses));
   auto held =
       nft::reconfigure(kernel_.table, kernel_.link, std::move(config), change.options.addresses,
-                       action.owned, action.deadline, address_lifetime(change.agreed.lease));
+                       action.accepting, action.deadline, address_lifetime(change.agreed.lease));
   if (!held) {
     kernel_.watch.set_addresses(ips(options_.addresses));
     write_log(LogLevel::kError,
@@ -113,6 +113,7 @@ nft::Result<nft::Held> Daemon::build_change(const KernelWrite& action) {
     return held;
   }
   if (options_.blocks != change.options.blocks) around_.table = {};  // its blocks are no more
+  counting_.seen = counting_.counted = BlockSet();
   const std::uint16_t weight = options_.weight;  // this node's own, adopted at once
   options_ = change.options;
   options_.weight = weight;

@@ -72,6 +72,7 @@ tl::expected<Daemon::Kernel, Failure> close_kernel(const Options& options, const
   for (const ServiceAddress& address : options.addresses) wanted.addresses.push_back(address.ip);
   wanted.blocks = options.blocks;
   wanted.selection = options.selection;
+  wanted.stays = options.stays();
   wanted.node_name = config.node_name;
   wanted.shared_mac = options.mac;
   wanted.own_mac = nic.mac;

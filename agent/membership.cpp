@@ -165,6 +165,7 @@ Config make_config(const ClusterFacts& facts, const Options& options, const stri
   config.expected_votes = votes.expected_votes;
   config.partner = partner_of(facts, options);
   config.device_lag = device_lag_of(facts);
+  config.stays = options.stays();
   config.votes_decide = options.fencing != Fencing::kIgnore;
   return config;
 }

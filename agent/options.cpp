@@ -40,14 +40,21 @@ tl::expected<unsigned, Failure> get_number(const RawOptions& raw, const string& 
                 std::to_string(most) + ", not \"" + text + "\"");
 }
 
-// One of the words that mean something; `planned` are known by name and refused by name.
+// One of the words that mean something, the first one unless given; `planned` are known by name and
+// refused by name.
 tl::expected<string, Failure> get_word(const RawOptions& raw, const string& name,
-                                       const string& only, const std::vector<string>& planned) {
-  string word = get(raw, name, only);
-  if (word == only) return word;
-  const bool known = std::find(planned.begin(), planned.end(), word) != planned.end();
-  return refuse(known ? name + " " + word + " does not exist yet in this version; use " + only
-                      : name + " \"" + word + "\" is unknown; use " + only);
+                                       const std::vector<string>& words,
+                                       const std::vector<string>& planned) {
+  string word = get(raw, name, words.front());
+  const auto is_in = [&](const std::vector<string>& list) {
+    return std::find(list.begin(), list.end(), word) != list.end();
+  };
+  if (is_in(words)) return word;
+  string use = words.front();
+  for (std::size_t i = 1; i < words.size(); ++i) use += " or " + words[i];
+  return refuse(is_in(planned)
+                    ? name + " " + word + " does not exist yet in this version; use " + use
+                    : name + " \"" + word + "\" is unknown; use " + use);
 }
 
 tl::expected<std::vector<ServiceAddress>, Failure> parse_addresses(const string& list) {
@@ -159,10 +166,10 @@ tl::expected<Options, Failure> validate_service(Options options, const RawOption
   auto selection = parse_selection(raw, options);
   if (!selection) return tl::unexpected(selection.error());
   options.selection = *selection;
-  auto delivery = get_word(raw, "delivery", "flood", {"multicast", "routed", "steer"});
+  auto delivery = get_word(raw, "delivery", {"flood"}, {"multicast", "routed", "steer"});
   if (!delivery) return tl::unexpected(delivery.error());
   options.delivery = *delivery;
-  auto connections = get_word(raw, "connections", "none", {"stay", "sync"});
+  auto connections = get_word(raw, "connections", {"none", "stay"}, {"sync"});
   if (!connections) return tl::unexpected(connections.error());
   options.connections = *connections;
   auto mac = parse_mac(get(raw, "mac", ""), options.id);

@@ -30,6 +30,8 @@ enum class Fencing {
 enum class Task { kServe, kValidate, kValidateNode, kReload, kCleanup };
 
 struct Options {
+  bool stays() const { return connections == "stay"; }
+
   Task task = Task::kServe;
   std::uint16_t id = 1;
   std::vector<ServiceAddress> addresses;  // at least one; in the order given
@@ -37,8 +39,8 @@ struct Options {
   unsigned blocks = kDefaultBlocks;
   Selection selection;  // what a packet's block is computed from; the seed derived unless given
   std::string delivery;
-  std::string connections;
-  MacAddress mac;  // derived from the id unless given
+  std::string connections;  // "none", "stay"
+  MacAddress mac;           // derived from the id unless given
   std::uint16_t weight = 1;
   std::optional<unsigned> lease_ms;
   Fencing fencing = Fencing::kAuto;

@@ -34,6 +34,7 @@ struct Surroundings {
   LastTable table;
   std::optional<Repair> repair;
   std::map<NodeId, std::string> names;
+  std::optional<unsigned> lingering_connections;  // as last counted; nullopt: nothing lingers
   std::string blind;  // why nothing would be heard of a fencing; empty: it would, or need not
   std::vector<std::string> warnings;  // what is wrong with the link and sarud cannot put right
 };
@@ -45,7 +46,8 @@ struct Surroundings {
 // Everything that `saructl status`, `map` and `owner` show:
 // {"ok", "version", "id", "label", "node", "node_id", "pid", "addresses", "nic", "mac", "blocks",
 //  "selector", "delivery", "connections", "lease_ms", "lease_left_ms", "weight", "eligible",
-//  "draining", "gate", "quorate", "state", "owns", "held",
+//  "draining", "gate", "quorate", "state", "owns", "held", "lingering", "contested",
+//  "lingering_connections": null or a number,
 //  "restored": null or {"ms_ago", "what"},
 //  "config": {"hash", "next": null or hash, "waiting_for": [node]},
 //  "view": {"open", "ring", "round", "confirmed", "reason", "age_ms", "moved"},

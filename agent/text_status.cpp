@@ -60,6 +60,24 @@ string partner_line(const json& status) {
   return line("fencing", text);
 }
 
+// Blocks whose connections stay on the node where they began.
+string lingering_lines(const json& status) {
+  string text;
+  const string lingering = status.value("lingering", "");
+  if (!lingering.empty()) {
+    const json& count = status.at("lingering_connections");
+    text += line("lingering", lingering + ": they went to other nodes; " +
+                                  (count.is_null() ? "their connections go on here"
+                                                   : std::to_string(count.get<unsigned>()) +
+                                                         " of their connections go on here"));
+  }
+  const string contested = status.value("contested", "");
+  if (!contested.empty()) {
+    text += line("contested", contested + ": connections of them may go on at other nodes");
+  }
+  return text;
+}
+
 string member_line(const json& member, unsigned blocks, unsigned self) {
   const unsigned owns = member.at("owns").get<unsigned>();
   const json& weight = member.at("weight");
@@ -142,6 +160,7 @@ string text_of_status(const json& status) {
   for (const json& warning : status.value("warnings", json::array())) {
     text += line("WARNING", warning.get<string>());
   }
+  text += lingering_lines(status);
   if (!status.at("moving").empty()) {
     text += line("moving", std::to_string(status.at("moving").size()) +
                                " blocks to or from this node; saructl map shows which");

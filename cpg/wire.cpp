@@ -35,7 +35,8 @@ static_assert(std::is_same_v<std::variant_alternative_t<3, Body>, Round>);
 static_assert(std::is_same_v<std::variant_alternative_t<4, Body>, Leave>);
 static_assert(std::is_same_v<std::variant_alternative_t<5, Body>, Audit>);
 static_assert(std::is_same_v<std::variant_alternative_t<6, Body>, AuditReply>);
-static_assert(std::variant_size_v<Body> == 7);
+static_assert(std::is_same_v<std::variant_alternative_t<7, Body>, LingerDone>);
+static_assert(std::variant_size_v<Body> == 8);
 
 void require(bool promise) {
   if (!promise) std::abort();
@@ -249,6 +250,9 @@ void read(Reader& in, Round& round) {
   if (!is_round_reason(reason)) in.fail(DecodeError::kBadValue);
   if (in.ok()) round.reason = static_cast<RoundReason>(reason);
 }
+
+void write(Writer& out, const LingerDone& done) { write(out, done.blocks); }
+void read(Reader& in, LingerDone& done) { read(in, done.blocks); }
 
 void write(Writer&, const Leave&) {}
 void read(Reader&, Leave&) {}

@@ -78,6 +78,12 @@ Maybe decode_meta(const nftnl_expr* e) {
   return LoadMeta{nftnl_expr_get_u32(e, NFTNL_EXPR_META_KEY)};
 }
 
+Maybe decode_ct(const nftnl_expr* e) {
+  if (nftnl_expr_get_u32(e, NFTNL_EXPR_CT_DREG) != NFT_REG_1) return std::nullopt;
+  if (nftnl_expr_is_set(e, NFTNL_EXPR_CT_DIR)) return std::nullopt;
+  return LoadConnection{nftnl_expr_get_u32(e, NFTNL_EXPR_CT_KEY)};
+}
+
 Maybe decode_payload(const nftnl_expr* e) {
   const std::uint32_t base = nftnl_expr_get_u32(e, NFTNL_EXPR_PAYLOAD_BASE);
   const std::uint32_t offset = nftnl_expr_get_u32(e, NFTNL_EXPR_PAYLOAD_OFFSET);
@@ -158,6 +164,7 @@ Expression decode_expression(const nftnl_expr* e) {
     const char* name;
     Decoder decode;
   } kDecoders[] = {{"meta", decode_meta},
+                   {"ct", decode_ct},
                    {"payload", decode_payload},
                    {"bitwise", decode_bitwise},
                    {"hash", decode_hash},

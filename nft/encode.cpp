@@ -97,6 +97,11 @@ struct Encode {
     set(e, NFTNL_EXPR_META_KEY, load.key);
     set(e, NFTNL_EXPR_META_DREG, NFT_REG_1);
   }
+  void operator()(const LoadConnection& load) const {
+    nftnl_expr* e = make("ct");
+    set(e, NFTNL_EXPR_CT_KEY, load.key);
+    set(e, NFTNL_EXPR_CT_DREG, NFT_REG_1);
+  }
   void operator()(const LoadPayload& load) const {
     nftnl_expr* e = make("payload");
     set(e, NFTNL_EXPR_PAYLOAD_BASE, load.base);

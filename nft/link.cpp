@@ -414,7 +414,7 @@ Result<bool> Link::carrier() {
 Result<void> Link::remove() { return impl_->delete_link(); }
 
 Result<Held> reconfigure(Table& table, Link& link, TableConfig config,
-                         std::vector<ServiceAddress> addresses, const BlockSet& owned,
+                         std::vector<ServiceAddress> addresses, const Accepting& accepting,
                          const std::optional<Instant>& deadline, std::chrono::seconds lifetime) {
   config.addresses.clear();
   for (const ServiceAddress& one : addresses) config.addresses.push_back(one.ip);
@@ -440,7 +440,7 @@ Result<Held> reconfigure(Table& table, Link& link, TableConfig config,
     return tl::unexpected<Error>(error);
   };
   if (auto done = link.set_addresses(table, staying, lifetime); !done) return go_back(done.error());
-  auto held = table.reconfigure(std::move(config), owned, deadline);
+  auto held = table.reconfigure(std::move(config), accepting, deadline);
   if (!held) return go_back(held.error());
   if (auto done = link.set_addresses(table, std::move(addresses), lifetime); !done) {
     return go_back(done.error());

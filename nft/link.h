@@ -98,7 +98,7 @@ class Link {
 // untouched when the new one is wrong or one of its addresses is taken (kInvalid, kConflict);
 // otherwise closed, and the gate stands whatever happens.
 Result<Held> reconfigure(Table& table, Link& link, TableConfig config,
-                         std::vector<ServiceAddress> addresses, const BlockSet& owned,
+                         std::vector<ServiceAddress> addresses, const Accepting& accepting,
                          const std::optional<Instant>& deadline, std::chrono::seconds lifetime);
 
 }  // namespace saru::nft

@@ -115,8 +115,10 @@ class NetlinkSocket {
   std::optional<Refusal> query(
       Batch& batch, const Visit& visit, const std::function<void()>& restart = [] {});
 
- private:
+  // Sends the batch alone; the answers are the caller's to receive().
   std::optional<Refusal> send(Batch& batch);
+
+ private:
   std::optional<Refusal> query_once(Batch& batch, const Visit& visit);
 
   std::unique_ptr<mnl_socket, Free<mnl_socket_close>> socket_;

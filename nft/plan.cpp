@@ -21,8 +21,6 @@ constexpr std::uint32_t kTypeInetService = 13;
 constexpr std::uint32_t kTypeIcmp = 14;
 constexpr std::uint32_t kTypeIcmpv6 = 29;
 
-// NF_IP_PRI_RAW - 10: after defragmentation (-400), before connection tracking (-200).
-constexpr std::int32_t kPriority = -310;
 // Above this the kernel's bitmap set, whose every update is linear, is worse than its hash: at 512
 // blocks a switch of half of them took 4.5 ms with the bitmap and 1.0 ms with the hash (busy
 // machine), and a lookup costs 6 to 11 ns more. A set that may have timeouts is never a bitmap.
@@ -67,15 +65,24 @@ Set address_set(const TableConfig& config, bool v4) {
   return set;
 }
 
-Set owned_set(const TableConfig& config, const BlockSet& owned) {
-  Set set{.name = "owned",
-          .comment = "this node's blocks: first value of each, " + std::to_string(config.blocks) +
-                     " blocks of " + std::to_string(SARU_SELECTOR_VALUES / config.blocks),
-          .key_type = kTypeInetService,
-          .key_length = 2};
+Set block_set(const TableConfig& config, const char* name, const BlockSet& blocks) {
+  Set set{.name = name, .comment = "", .key_type = kTypeInetService, .key_length = 2};
   if (config.blocks > kLargestBitmap) set.flags = NFT_SET_TIMEOUT;
-  owned.for_each([&](BlockId block) { set.elements.push_back(block_key(block, config.blocks)); });
+  blocks.for_each([&](BlockId block) { set.elements.push_back(block_key(block, config.blocks)); });
   return set;
+}
+
+std::vector<Set> block_sets(const TableConfig& config, const Accepting& accepting) {
+  std::vector<Set> sets{block_set(config, "owned", accepting.owned)};
+  sets.front().comment = "this node's blocks: first value of each, " +
+                         std::to_string(config.blocks) + " blocks of " +
+                         std::to_string(SARU_SELECTOR_VALUES / config.blocks);
+  if (!config.stays) return sets;
+  sets.push_back(block_set(config, "lingering", accepting.lingering));
+  sets.back().comment = "blocks that went to another node: their connections go on here";
+  sets.push_back(block_set(config, "contested", accepting.contested));
+  sets.back().comment = "this node's blocks whose connections may go on at another node";
+  return sets;
 }
 
 Set load_set(const TableConfig& config, const std::vector<std::uint64_t>& counted) {
@@ -107,10 +114,11 @@ Set lease_set(const TableConfig& config, const std::optional<Lease>& lease) {
 }
 
 std::vector<Set> make_sets(const TableConfig& config, const Contents& contents) {
-  std::vector<Set> sets{owned_set(config, contents.owned), lease_set(config, contents.lease),
-                        load_set(config, contents.loads),
-                        constant_set("with_ports", "protocols whose headers begin with ports",
-                                     kTypeInetProto, saru_has_ports)};
+  std::vector<Set> sets = block_sets(config, contents.accepting);
+  sets.push_back(lease_set(config, contents.lease));
+  sets.push_back(load_set(config, contents.loads));
+  sets.push_back(constant_set("with_ports", "protocols whose headers begin with ports",
+                              kTypeInetProto, saru_has_ports));
   for (const bool v4 : {true, false}) {
     if (!has_family(config, v4)) continue;
     sets.push_back(address_set(config, v4));
@@ -126,19 +134,14 @@ std::vector<Set> make_sets(const TableConfig& config, const Contents& contents) 
 }
 
 Chain prerouting_chain(const TableConfig& config) {
-  Chain chain{"prerouting", "", Hook{NF_INET_PRE_ROUTING, kPriority, "", true}, {}};
-  if (has_family(config, true)) {
-    chain.rules.push_back({"to an address that all nodes share",
-                           family(true) + Expressions{LoadPayload{kNetwork, SARU_V4_DESTINATION, 4},
-                                                      Lookup{"address4"}, go_to("shared")}});
-  }
-  if (has_family(config, false)) {
-    chain.rules.push_back(
-        {"to an address that all nodes share",
-         family(false) + Expressions{LoadPayload{kNetwork, SARU_V6_DESTINATION, 16},
-                                     Lookup{"address6"}, go_to("shared")}});
-  }
-  return chain;
+  return {"prerouting", "", Hook{NF_INET_PRE_ROUTING, kPriority, "", true},
+          to_shared(config, false, "shared")};
+}
+
+std::vector<std::string> counters_of(const TableConfig& config) {
+  std::vector<std::string> counters{"accepted", "foreign", "late"};
+  if (config.stays) counters.emplace_back("stray");
+  return counters;
 }
 
 Chain defragment_chain() {
@@ -221,6 +224,14 @@ std::optional<Error> check(const TableConfig& config) {
   return std::nullopt;
 }
 
+std::vector<SetOfBlocks> sets_of_blocks(const TableConfig& config) {
+  std::vector<SetOfBlocks> sets{{"owned", &Accepting::owned}};
+  if (!config.stays) return sets;
+  sets.push_back({"lingering", &Accepting::lingering});
+  sets.push_back({"contested", &Accepting::contested});
+  return sets;
+}
+
 std::vector<std::uint8_t> lease_keys(const TableConfig& config) {
   std::vector<std::uint8_t> keys;
   if (has_family(config, true)) keys.push_back(NFPROTO_IPV4);
@@ -248,7 +259,7 @@ Plan make_plan(const TableConfig& config, const Contents& contents, const Featur
       NFPROTO_INET,
       table_name(config.id),
       "saru " + id + " on " + node + ": which packets this node accepts; do not edit, do not save",
-      {"accepted", "foreign", "late"},
+      counters_of(config),
       make_sets(config, contents),
       {}};
   auto& chains = plan.inet.chains;
@@ -256,6 +267,9 @@ Plan make_plan(const TableConfig& config, const Contents& contents, const Featur
                     open_rules(config, contents.lease)});
   for (Chain& chain : ownership_chains(config)) chains.push_back(std::move(chain));
   chains.push_back(prerouting_chain(config));
+  if (config.stays) {
+    for (Chain& chain : connection_chains(config)) chains.push_back(std::move(chain));
+  }
   if (features.defragments) chains.push_back(defragment_chain());
 
   plan.netdev = {NFPROTO_NETDEV,

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "agent/core/block_set.h"
+#include "agent/core/accepting.h"
 #include "nft/address.h"
 #include "nft/rule.h"
 #include "nft/selector.h"
@@ -23,6 +23,7 @@ struct TableConfig {
   std::vector<IpAddress> addresses;
   unsigned blocks = kDefaultBlocks;
   Selection selection;    // what the block of a packet is computed from
+  bool stays = false;     // established TCP stays on its node while its block moves: conntrack
   std::string node_name;  // for the comments only
   MacAddress shared_mac;
   MacAddress own_mac;  // of the NIC
@@ -44,9 +45,9 @@ struct Lease {
   bool operator==(const Lease&) const = default;
 };
 
-// Without a lease the address is closed, and `owned` must be empty.
+// Without a lease the address is closed, and `accepting` must be empty.
 struct Contents {
-  BlockSet owned;
+  Accepting accepting;
   std::optional<Lease> lease;
   // New connections by block, as the counters begin: for a table that replaces another one. Empty:
   // from zero.
@@ -73,10 +74,17 @@ TablePlan make_twin(TablePlan table);
 // The rules of the chain `open`, which every renewal replaces.
 std::vector<Rule> open_rules(const TableConfig& config, const std::optional<Lease>& lease);
 
+// The sets that hold blocks, and which of those that are accepted each has.
+struct SetOfBlocks {
+  const char* name;
+  BlockSet Accepting::*blocks;
+};
+std::vector<SetOfBlocks> sets_of_blocks(const TableConfig& config);
+
 // The families that the timed elements of `lease` name: NFPROTO_IPV4, NFPROTO_IPV6.
 std::vector<std::uint8_t> lease_keys(const TableConfig& config);
 
-// From one contents to another: the elements of `owned` to delete and to add. The lease is always
+// From one set of blocks to another: the elements to delete and to add. The lease is always
 // written anew, because time has passed.
 struct Difference {
   BlockSet remove;
@@ -89,8 +97,8 @@ std::vector<std::uint8_t> block_key(BlockId block, unsigned blocks);
 // nullopt when the key is no block's.
 std::optional<BlockId> key_block(std::span<const std::uint8_t> key, unsigned blocks);
 
-// How a table that was read differs from the planned one, in words; empty when it does not. `owned`
-// and `lease` are compared too.
+// How a table that was read differs from the planned one, in words; empty when it does not. The
+// sets that change are compared too.
 std::vector<std::string> compare(const TablePlan& planned, const TablePlan& found);
 
 }  // namespace saru::nft

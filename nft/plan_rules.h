@@ -16,6 +16,9 @@
 
 namespace saru::nft {
 
+// NF_IP_PRI_RAW - 10: after defragmentation (-400), before connection tracking (-200).
+inline constexpr std::int32_t kPriority = -310;
+
 inline constexpr std::uint32_t kNetwork = NFT_PAYLOAD_NETWORK_HEADER;
 inline constexpr std::uint32_t kTransport = NFT_PAYLOAD_TRANSPORT_HEADER;
 
@@ -58,9 +61,88 @@ inline bool has_family(const TableConfig& config, bool v4) {
                      [&](const IpAddress& ip) { return ip.is_v4() == v4; });
 }
 
+// ---- Where a packet has its values (plan_value.cpp)
+// ---------------------------------------------------------------------------------------------
+
+// Which way the packet went that is looked at: from a client to us; from us to a client; the same,
+// but quoted in an ICMP error of somebody on the way.
+enum class Way { kIn, kOut, kQuoted };
+
+// Where one family's IP header and the ports are.
+struct Place {
+  bool v4 = true;
+  Way way = Way::kIn;
+
+  std::uint32_t ip_base() const { return way == Way::kQuoted ? kTransport : kNetwork; }
+  std::uint32_t ip() const { return way == Way::kQuoted ? std::uint32_t{SARU_ICMP_HEADER} : 0U; }
+  std::uint32_t ip_size() const { return v4 ? 4 : 16; }
+  std::uint32_t address(bool client) const {
+    if (v4) return ip() + (is_source(client) ? SARU_V4_SOURCE : SARU_V4_DESTINATION);
+    return ip() + (is_source(client) ? SARU_V6_SOURCE : SARU_V6_DESTINATION);
+  }
+  std::uint32_t port(bool client) const {
+    const std::uint32_t header = v4 ? SARU_V4_HEADER : SARU_V6_HEADER;
+    return (way == Way::kQuoted ? ip() + header : 0U) +
+           (is_source(client) ? SARU_PORT_SOURCE : SARU_PORT_DESTINATION);
+  }
+  bool is_source(bool client) const { return client == (way == Way::kIn); }
+};
+
+// The masked value is an element of this set: of some of our blocks, or of all, which count.
+Expressions value_in(const TableConfig& config, Selector selector, const Place& place,
+                     const char* set);
+// The same rule for every family of the configuration; once, where the selector reads no address.
+void add_by_value(Chain& chain, const TableConfig& config, Selector selector, const char* set,
+                  const Expressions& then, const std::string& comment, Way way = Way::kIn);
+// A quoted packet that tells its connection, and whose protocol is this: see SARU_V4_PLAIN. The
+// next header of IPv6 says by itself that there is no extension.
+Expressions quoted_protocol(bool v4, const Expressions& is);
+// An ICMP type. The protocol is known, but without it nft does not print the type by its name.
+Expressions type_in(std::uint8_t l4proto, const char* set);
+std::vector<Rule> to_shared(const TableConfig& config, bool as_source, const std::string& chain);
+
+std::string chain_name(const char* what, Selector selector);  // "what_src_port"
+const char* meaning(Selector selector);
+
+// To the chain of its selector, by the service's address, protocol and port: "<by>_<selector>".
+struct ByService {
+  std::string name;
+  std::string comment;
+  std::string by;
+  Way way = Way::kIn;
+  std::optional<bool> v4 = std::nullopt;  // of this family alone
+  bool tcp = false;                       // all that comes there is TCP
+};
+Chain by_service(const TableConfig& config, const ByService& words);
+
+struct IcmpNames {
+  std::uint8_t l4proto;
+  const char* chain;
+  const char* error_chain;
+  const char* quoted_chain;
+  const char* queries;
+  const char* errors;
+};
+inline constexpr IcmpNames kIcmp4{IPPROTO_ICMP, "by_icmp",    "icmp_error",
+                                  "quoted4",    "icmp_query", "icmp_error"};
+inline constexpr IcmpNames kIcmp6{IPPROTO_ICMPV6, "by_icmpv6",    "icmpv6_error",
+                                  "quoted6",      "icmpv6_query", "icmpv6_error"};
+
+// TCP segments with exactly these of the flags FIN, SYN, RST, ACK.
+inline constexpr std::uint8_t kSyn = 0x02, kSynAck = 0x12, kRst = 0x04;
+inline Expressions tcp_flags(std::uint8_t flags) {
+  constexpr std::uint8_t kLookedAt = 0x17;
+  return protocol(IPPROTO_TCP) +
+         Expressions{LoadPayload{kTransport, 13, 1}, Mask{{kLookedAt}}, equals({flags})};
+}
+
+inline Rule under_lease() { return {"only as long as the lease lasts", {jump("open")}}; }
+inline Expressions answered() { return {Count{"accepted"}, accept()}; }
 inline Rule foreign_drop(const char* comment) { return {comment, {Count{"foreign"}, drop()}}; }
 
 // The chains between `prerouting` and `open`: whose packet is it? The first one is `shared`.
 std::vector<Chain> ownership_chains(const TableConfig& config);
+// Where connections stay (TableConfig::stays): what happens behind conntrack, and on the way out.
+std::vector<Chain> connection_chains(const TableConfig& config);
 
 }  // namespace saru::nft

@@ -20,6 +20,10 @@ struct LoadMeta {  // meta KEY => reg 1
   std::uint32_t key = 0;
   bool operator==(const LoadMeta&) const = default;
 };
+struct LoadConnection {  // ct KEY => reg 1
+  std::uint32_t key = 0;
+  bool operator==(const LoadConnection&) const = default;
+};
 struct LoadPayload {  // LEN bytes of a header => reg 1, or this many words behind its start
   std::uint32_t base = 0;
   std::uint32_t offset = 0;
@@ -77,8 +81,8 @@ struct Foreign {  // nothing of ours; appears only in what was read
   bool operator==(const Foreign&) const = default;
 };
 using Expression =
-    std::variant<LoadMeta, LoadPayload, StorePayload, Mask, Hash, ToBigEndian, Compare, Lookup,
-                 Count, LoadConstant, TproxyToPort, Verdict, Foreign>;
+    std::variant<LoadMeta, LoadConnection, LoadPayload, StorePayload, Mask, Hash, ToBigEndian,
+                 Compare, Lookup, Count, LoadConstant, TproxyToPort, Verdict, Foreign>;
 
 struct Rule {
   std::string comment;

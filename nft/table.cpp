@@ -58,7 +58,7 @@ bool is_race(int code) {
 struct Table::Impl {
   Impl(TableConfig c, TableOptions o, NetlinkSocket s)
       : config(std::move(c)), options(std::move(o)), socket(std::move(s)) {
-    written.owned = BlockSet(config.blocks);
+    written.accepting = Accepting::nothing(config.blocks);
   }
 
   TableConfig config;
@@ -68,13 +68,13 @@ struct Table::Impl {
   Features features;
   Protection protection = options.protection;
   bool link_guarded = false;
-  bool stale = false;             // the kernel has tables of another configuration
-  Contents written;               // what the last transaction wrote
-  std::optional<BlockSet> known;  // what `owned` held when last read; nullopt: not sure
+  bool stale = false;              // the kernel has tables of another configuration
+  Contents written;                // what the last transaction wrote
+  std::optional<Accepting> known;  // what the sets held when last read; nullopt: not sure
   // Loads when last read or written (empty: none); nullopt: the kernel's are of other blocks.
   std::optional<std::vector<std::uint64_t>> counted;
 
-  Contents contents_for(const BlockSet& owned, const std::optional<Instant>& deadline) const;
+  Contents contents_for(const Accepting& accepting, const std::optional<Instant>& deadline) const;
   Plan plan_for(const Contents& contents) const;
   std::vector<std::string> table_names() const;
   Result<void> put_deletion(std::uint32_t family, const std::string& name);
@@ -84,7 +84,8 @@ struct Table::Impl {
   bool adapt(const Refusal& refusal);
   Error explain(const Refusal& refusal) const;
   void put_changes(const std::string& table_name, const Contents& contents);
-  Result<Held> write(const BlockSet& owned, const std::optional<Instant>& deadline, bool anew);
+  Result<Held> write(const Accepting& accepting, const std::optional<Instant>& deadline, bool anew);
+  Result<BlockSet> read_blocks(const char* set, bool& strange);
   Result<Held> read();
   Result<std::vector<std::uint64_t>> read_loads();
   Result<void> compare_table(const TablePlan& planned, std::uint32_t flags,
@@ -93,9 +94,9 @@ struct Table::Impl {
 
 // CLOCK_REALTIME first: a pause before the other readings makes `remaining` smaller and nothing
 // larger.
-Contents Table::Impl::contents_for(const BlockSet& owned,
+Contents Table::Impl::contents_for(const Accepting& accepting,
                                    const std::optional<Instant>& deadline) const {
-  Contents closed{BlockSet(config.blocks), std::nullopt};
+  Contents closed{Accepting::nothing(config.blocks), std::nullopt};
   if (!deadline) return closed;
   const Nanos realtime = options.clocks.realtime();
   const Nanos real_left = remaining(*deadline, options.clocks.now());
@@ -103,7 +104,7 @@ Contents Table::Impl::contents_for(const BlockSet& owned,
   const auto bent = static_cast<double>(real_left.count()) * options.clocks.slowness();
   const Nanos left = real_left - Nanos(static_cast<Nanos::rep>(bent));
   if (left < kShortestLease) return closed;
-  return {owned.blocks() == 0 ? BlockSet(config.blocks) : owned, Lease{left, realtime + left}};
+  return {accepting.blocks() == 0 ? closed.accepting : accepting, Lease{left, realtime + left}};
 }
 
 Plan Table::Impl::plan_for(const Contents& contents) const {
@@ -201,13 +202,16 @@ void Table::Impl::put_changes(const std::string& table_name, const Contents& con
     set.for_each([&](BlockId block) { all.push_back(block_key(block, config.blocks)); });
     return all;
   };
-  if (known) {
-    const Difference change = difference(*known, contents.owned);
-    put_delete_elements(batch, table, "owned", keys(change.remove));
-    put_elements(batch, table, "owned", keys(change.add), 0);
-  } else {
-    put_delete_all_elements(batch, table, "owned");
-    put_elements(batch, table, "owned", keys(contents.owned), 0);
+  for (const SetOfBlocks& set : sets_of_blocks(config)) {
+    const BlockSet& wanted = contents.accepting.*set.blocks;
+    if (known) {
+      const Difference change = difference((*known).*set.blocks, wanted);
+      put_delete_elements(batch, table, set.name, keys(change.remove));
+      put_elements(batch, table, set.name, keys(change.add), 0);
+    } else {
+      put_delete_all_elements(batch, table, set.name);
+      put_elements(batch, table, set.name, keys(wanted), 0);
+    }
   }
   // An element that is only added again keeps its old end in kernels before 6.12.
   put_delete_all_elements(batch, table, "lease");
@@ -225,12 +229,17 @@ void Table::Impl::put_changes(const std::string& table_name, const Contents& con
   for (const Rule& rule : open_rules(config, contents.lease)) put_rule(batch, table, open, rule);
 }
 
-Result<Held> Table::Impl::write(const BlockSet& owned, const std::optional<Instant>& deadline,
+Result<Held> Table::Impl::write(const Accepting& accepting, const std::optional<Instant>& deadline,
                                 bool anew) {
-  if (owned.blocks() != 0 && owned.blocks() != config.blocks) {
+  if (accepting.blocks() != 0 && accepting.blocks() != config.blocks) {
     return fail(ErrorKind::kInvalid, "cluster id " + std::to_string(config.id) + ": a table of " +
                                          std::to_string(config.blocks) + " blocks cannot hold " +
-                                         std::to_string(owned.blocks()));
+                                         std::to_string(accepting.blocks()));
+  }
+  if (!config.stays && !(accepting.lingering.empty() && accepting.contested.empty())) {
+    return fail(ErrorKind::kInvalid, "cluster id " + std::to_string(config.id) +
+                                         ": a table that does not look at connections cannot let "
+                                         "them stay");
   }
   anew = anew || stale;
   for (int tries = 1;; ++tries) {
@@ -243,7 +252,7 @@ Result<Held> Table::Impl::write(const BlockSet& owned, const std::optional<Insta
     }
     // What somebody has deleted goes on from what was last read.
     if (anew && counted) (void)read_loads();
-    Contents contents = contents_for(owned, deadline);
+    Contents contents = contents_for(accepting, deadline);
     std::optional<Refusal> refusal;
     if (anew) {
       contents.loads = counted.value_or(std::vector<std::uint64_t>());
@@ -269,27 +278,36 @@ Result<Held> Table::Impl::write(const BlockSet& owned, const std::optional<Insta
   }
 }
 
-Result<Held> Table::Impl::read() {
-  const std::string name = table_name(config.id);
-  const auto owned = read_elements(socket, NFPROTO_INET, name, "owned");
-  if (!owned) return tl::unexpected<Error>(explain(owned.error()));
-  const auto lease = read_elements(socket, NFPROTO_INET, name, "lease");
-  if (!lease) return tl::unexpected<Error>(explain(lease.error()));
-  Held held;
-  held.owned = BlockSet(config.blocks);
-  for (const Element& element : *owned) {
+Result<BlockSet> Table::Impl::read_blocks(const char* set, bool& strange) {
+  const auto elements = read_elements(socket, NFPROTO_INET, table_name(config.id), set);
+  if (!elements) return tl::unexpected<Error>(explain(elements.error()));
+  BlockSet blocks(config.blocks);
+  for (const Element& element : *elements) {
     if (const auto block = key_block(element.key, config.blocks)) {
-      held.owned.insert(*block);
+      blocks.insert(*block);
     } else {
-      held.strange = true;
+      strange = true;
     }
   }
+  return blocks;
+}
+
+Result<Held> Table::Impl::read() {
+  Held held;
+  held.accepting = Accepting::nothing(config.blocks);
+  for (const SetOfBlocks& set : sets_of_blocks(config)) {
+    auto blocks = read_blocks(set.name, held.strange);
+    if (!blocks) return tl::unexpected<Error>(blocks.error());
+    held.accepting.*set.blocks = *blocks;
+  }
+  const auto lease = read_elements(socket, NFPROTO_INET, table_name(config.id), "lease");
+  if (!lease) return tl::unexpected<Error>(explain(lease.error()));
   if (lease->size() >= lease_keys(config).size()) {
     std::uint64_t left = UINT64_MAX;
     for (const Element& element : *lease) left = std::min(left, element.left_ms);
     held.lease_left = std::chrono::milliseconds(left);
   }
-  known = held.strange ? std::nullopt : std::optional(held.owned);
+  known = held.strange ? std::nullopt : std::optional(held.accepting);
   return held;
 }
 
@@ -350,20 +368,20 @@ Result<Table> Table::open(TableConfig config, TableOptions options) {
   auto socket = NetlinkSocket::open(NETLINK_NETFILTER);
   if (!socket) return tl::unexpected<Error>(socket.error());
   auto impl = std::make_unique<Impl>(std::move(config), std::move(options), std::move(*socket));
-  auto held = impl->write(BlockSet(impl->config.blocks), std::nullopt, true);
+  auto held = impl->write(Accepting::nothing(impl->config.blocks), std::nullopt, true);
   if (!held) return tl::unexpected<Error>(held.error());
   return Table(std::move(impl));
 }
 
-Result<Held> Table::apply(const BlockSet& owned, const std::optional<Instant>& deadline) {
-  return impl_->write(owned, deadline, false);
+Result<Held> Table::apply(const Accepting& accepting, const std::optional<Instant>& deadline) {
+  return impl_->write(accepting, deadline, false);
 }
 
-Result<Held> Table::rebuild(const BlockSet& owned, const std::optional<Instant>& deadline) {
-  return impl_->write(owned, deadline, true);
+Result<Held> Table::rebuild(const Accepting& accepting, const std::optional<Instant>& deadline) {
+  return impl_->write(accepting, deadline, true);
 }
 
-Result<Held> Table::reconfigure(TableConfig config, const BlockSet& owned,
+Result<Held> Table::reconfigure(TableConfig config, const Accepting& accepting,
                                 const std::optional<Instant>& deadline) {
   if (auto error = check(config)) return tl::unexpected<Error>(*error);
   const TableConfig& now = impl_->config;
@@ -375,7 +393,7 @@ Result<Held> Table::reconfigure(TableConfig config, const BlockSet& owned,
   }
   if (!same_blocks(config, now)) impl_->counted.reset();
   std::swap(impl_->config, config);
-  auto held = impl_->write(owned, deadline, true);
+  auto held = impl_->write(accepting, deadline, true);
   if (!held) std::swap(impl_->config, config);
   return held;
 }
@@ -384,7 +402,7 @@ bool Table::restore(TableConfig config) {
   if (!same_blocks(config, impl_->config)) impl_->counted.reset();
   impl_->config = std::move(config);
   impl_->stale = true;
-  return impl_->write(BlockSet(impl_->config.blocks), std::nullopt, true).has_value();
+  return impl_->write(Accepting::nothing(impl_->config.blocks), std::nullopt, true).has_value();
 }
 
 Result<Held> Table::read() { return impl_->read(); }

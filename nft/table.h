@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "agent/core/block_set.h"
+#include "agent/core/accepting.h"
 #include "agent/core/types.h"
 #include "nft/clocks.h"
 #include "nft/plan.h"
@@ -40,7 +40,7 @@ struct TableOptions {
 
 // What the kernel holds, as read back.
 struct Held {
-  BlockSet owned;
+  Accepting accepting;
   std::optional<Nanos> lease_left;  // of the timed elements; nullopt: closed
   bool strange = false;             // there are elements that are nobody's block
 };
@@ -66,20 +66,20 @@ class Table {
   ~Table();
 
   // Makes the kernel hold exactly this, in one transaction, and reads back what it then holds.
-  // Without a deadline, or when less than a millisecond of it is left, closed: no lease, `owned`
+  // Without a deadline, or when less than a millisecond of it is left, closed: no lease, all sets
   // empty. The tables are built anew when somebody has disturbed them so much that the difference
   // does not apply. On an error nothing was changed, unless the error says so.
-  Result<Held> apply(const BlockSet& owned, const std::optional<Instant>& deadline);
+  Result<Held> apply(const Accepting& accepting, const std::optional<Instant>& deadline);
 
   // As apply(), but deletes and builds both tables anew in the same single transaction.
-  Result<Held> rebuild(const BlockSet& owned, const std::optional<Instant>& deadline);
+  Result<Held> rebuild(const Accepting& accepting, const std::optional<Instant>& deadline);
 
   // From one configuration to another under traffic: as rebuild(), with `config` from then on. One
   // transaction, so every packet meets either the old tables or the new ones, whole. Addresses,
   // blocks and selectors may differ; the id, the interfaces and the MACs may not (kInvalid): for
   // those take everything down. On an error the old configuration stays in force. An address that
   // is no longer in `config` is open from then on: take it from the link before (see link.h).
-  Result<Held> reconfigure(TableConfig config, const BlockSet& owned,
+  Result<Held> reconfigure(TableConfig config, const Accepting& accepting,
                            const std::optional<Instant>& deadline);
 
   // Back to a configuration that was in force before, closed. False: the kernel refuses, and may

@@ -175,7 +175,8 @@ void Machine::assign_blocks() {
     const Hello& hello = *view.peers[process].hello;
     if (process == s.me.process) view.foreign = !shares_blocks(hello);
     if (!shares_blocks(hello) || hello.held.blocks() != s.config.blocks) {
-      view.frozen = view.frozen || (!hello.held.empty() && planted() != Plant::kIgnoreOtherCut);
+      const bool holds = !hello.held.empty() || !hello.lingering.empty();
+      view.frozen = view.frozen || (holds && planted() != Plant::kIgnoreOtherCut);
       continue;
     }
     members.push_back({process.node, hello.weight, hello.eligible && hello.synced, hello.held});
@@ -207,6 +208,7 @@ void Machine::assign_blocks() {
         "this node's saru configuration differs from that of the nodes that hold the blocks: it "
         "owns nothing; give all nodes the same parameters");
   }
+  if (view.foreign) forget_lingering();
   plan_release(twice);
   plan_acquire(claimed);
 }

@@ -10,7 +10,7 @@
 #include <variant>
 #include <vector>
 
-#include "agent/core/block_set.h"
+#include "agent/core/accepting.h"
 #include "agent/core/message.h"
 #include "agent/core/types.h"
 
@@ -59,15 +59,20 @@ struct NotUnderstood {
 // The answer to the KernelWrite of this `seq`, read back from the kernel after its ACK.
 struct KernelDone {
   std::uint64_t seq = 0;
-  bool ok = false;    // false: not known to be written    // false: nothing was changed
-  BlockSet held{};    // what `owned` holds now, as read back
-  std::string error;  // when not ok
+  bool ok = false;        // false: not known to be written
+  Accepting accepting{};  // as read back
+  std::string error;      // when not ok
 };
 
 // Somebody else changed our table, link or addresses (or the clock stepped): write everything
 // again.
 struct KernelDisturbed {
   std::string what;
+};
+
+// No established connection is left in these lingering blocks.
+struct LingerEnded {
+  BlockSet blocks{};
 };
 
 // The group was left and joined again: speak under this name from now on.
@@ -123,8 +128,8 @@ struct AuditRequested {
 
 using EventBody =
     std::variant<GroupChanged, RingChanged, QuorumChanged, Received, NotUnderstood, KernelDone,
-                 KernelDisturbed, Joined, Tick, SetEligible, SetWeight, VotesChanged, Reconfigure,
-                 StopRequested, Disconnected, Fenced, ConfirmedDead, AuditRequested>;
+                 KernelDisturbed, LingerEnded, Joined, Tick, SetEligible, SetWeight, VotesChanged,
+                 Reconfigure, StopRequested, Disconnected, Fenced, ConfirmedDead, AuditRequested>;
 struct Event {
   Instant now;
   EventBody body;
@@ -138,12 +143,12 @@ struct Send {
 };
 
 // Make the kernel hold exactly this, in one transaction; answer with KernelDone{seq}. One is under
-// way at a time. Without a deadline the address is closed: no lease, `owned` empty. The adapter
+// way at a time. Without a deadline the address is closed: no lease, all sets empty. The adapter
 // turns the deadline into the kernel's clocks *after* reading CLOCK_REALTIME, so that a pause
 // between can only shorten it, and writes nothing open when it has already passed.
 struct KernelWrite {
   std::uint64_t seq = 0;
-  BlockSet owned{};
+  Accepting accepting{};
   std::optional<Instant> deadline;
   bool rebuild = false;  // build the whole table anew, not the difference
   // Build it under the configuration of this hash, which is in force once KernelDone says ok; if it

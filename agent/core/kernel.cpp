@@ -13,10 +13,16 @@ constexpr Nanos kRetryAfter = std::chrono::milliseconds(200);
 constexpr Nanos kRecoverAfter = std::chrono::seconds(5);
 }  // namespace
 
+Accepting Machine::wanted() const { return {s.holding, s.lingering, s.contested & s.holding}; }
+
+Accepting Machine::in_kernel() const {
+  return {s.kernel.held, s.kernel.lingering, s.kernel.contested};
+}
+
 // What the kernel holds is what we want it to hold, and it has said so.
 bool Machine::kernel_idle() const {
-  return !s.kernel.in_flight && !s.kernel.rebuild && !s.switching && s.kernel.held == s.holding &&
-         (s.holding.empty() ? !s.kernel.deadline : s.kernel.deadline.has_value());
+  return !s.kernel.in_flight && !s.kernel.rebuild && !s.switching && in_kernel() == wanted() &&
+         (wanted().empty() ? !s.kernel.deadline : s.kernel.deadline.has_value());
 }
 
 bool Machine::may_acquire() const {
@@ -79,6 +85,8 @@ void Machine::acquire_what_is_ready() {
   }
   if (ready.empty()) return;
   s.holding |= ready;
+  s.lingering -= ready;
+  contest(ready);
   const auto after = std::chrono::duration_cast<std::chrono::microseconds>(now.raw - view.opened);
   log(LogLevel::kInfo, "takes " + std::to_string(ready.size()) + " blocks, " +
                            std::to_string(after.count()) + " us after the view opened");
@@ -93,6 +101,7 @@ void Machine::release_what_must_go() {
   view.to_release.clear();
   s.holding -= gone;
   s.releasing |= gone;
+  if (lets_linger()) s.lingering |= gone;
   if (planted() == Plant::kReleaseBeforeAck) send(Released{gone, 0});
 }
 
@@ -116,6 +125,7 @@ bool Machine::keeps_holding(const Reconfigure& next) const {
 // lose no time; if the view is gone, at once.
 void Machine::prepare_switch() {
   if (!s.switching || keeps_holding(*s.next)) return;
+  forget_lingering();
   const bool in_order = s.view.confirmed && !s.view.to_release.empty();
   if (!in_order) s.holding.clear();
 }
@@ -123,7 +133,7 @@ void Machine::prepare_switch() {
 bool Machine::switch_is_due() const {
   if (!s.switching) return false;
   if (keeps_holding(*s.next)) return true;
-  return s.holding.empty() && s.releasing.empty() && s.kernel.held.empty();
+  return s.holding.empty() && s.releasing.empty() && in_kernel().empty();
 }
 
 // The kernel has the new configuration.
@@ -140,11 +150,16 @@ void Machine::finish_switch() {
   const BlockSet none(next.blocks);
   s.config.blocks = next.blocks;
   s.holding = s.releasing = s.kernel.held = none;
+  s.lingering = s.ending = s.contested = s.kernel.lingering = s.kernel.contested = none;
   View& view = s.view;
   view.frozen = view.frozen || view.hello_sent;  // its Hello spoke of the old blocks
   view.owner.assign(next.blocks, std::nullopt);
   view.mine = view.to_acquire = view.to_release = view.to_free = none;
-  for (auto& [process, peer] : view.peers) peer.awaited = none;
+  for (auto& [process, peer] : view.peers) {
+    const bool known = peer.hello && peer.hello->lingering.blocks() == next.blocks;
+    peer.awaited = none;
+    peer.lingering = known ? peer.hello->lingering : none;
+  }
 }
 
 // What was granted before the switch ends no later than what will be granted after it: once all
@@ -160,18 +175,20 @@ void Machine::write_kernel() {
   if (s.kernel.failed && now.raw < s.kernel.retry_at) return;
   if (switch_is_due()) shorten_lease(s.next->lease);
   std::optional<Instant> deadline;
-  if (!s.holding.empty()) deadline = s.granted;
+  const Accepting accepting = wanted();
+  if (!accepting.empty()) deadline = s.granted;
   const bool plant = planted() == Plant::kLapseUnnoticed && !s.holding.empty() && !s.granted;
   if (plant) return;
   if (switch_is_due()) {
-    const BlockSet owned = s.holding.empty() ? BlockSet(s.next->blocks) : s.holding;
-    s.kernel.in_flight = KernelWrite{s.kernel.next_seq++, owned, deadline, true, s.next->hash};
+    s.kernel.in_flight = KernelWrite{
+        s.kernel.next_seq++, accepting.empty() ? Accepting::nothing(s.next->blocks) : accepting,
+        deadline, true, s.next->hash};
     s.kernel.rebuild = false;
     out.push_back(*s.kernel.in_flight);
     return;
   }
-  if (!s.kernel.rebuild && s.kernel.held == s.holding && s.kernel.deadline == deadline) return;
-  KernelWrite write{s.kernel.next_seq++, s.holding, deadline, s.kernel.rebuild, std::nullopt};
+  if (!s.kernel.rebuild && in_kernel() == accepting && s.kernel.deadline == deadline) return;
+  KernelWrite write{s.kernel.next_seq++, accepting, deadline, s.kernel.rebuild, std::nullopt};
   s.kernel.in_flight = write;
   s.kernel.rebuild = false;
   out.push_back(write);
@@ -197,12 +214,19 @@ void Machine::on(const KernelDone& event) {
     return;
   }
   if (write.config) finish_switch();
-  s.kernel.held = event.held;
+  s.kernel.held = event.accepting.owned;
+  s.kernel.lingering = event.accepting.lingering;
+  s.kernel.contested = event.accepting.contested;
   s.kernel.deadline = write.deadline;
-  BlockSet unwanted = event.held - write.owned;
-  if (!unwanted.empty()) {
-    s.kernel.rebuild = true;  // somebody else wrote into our set
-  } else if (event.held != write.owned) {
+  const auto is_within = [](const BlockSet& part, const BlockSet& whole) {
+    return (part - whole).empty();
+  };
+  const Accepting& is = event.accepting;
+  const Accepting& told = write.accepting;
+  if (!is_within(is.owned, told.owned) || !is_within(is.lingering, told.lingering) ||
+      is.contested != (told.contested & is.owned)) {
+    s.kernel.rebuild = true;  // somebody else wrote into our sets
+  } else if (is != told) {
     // The deadline had passed when the kernel was to be written: it was closed instead.
     s.kernel.deadline.reset();
     close_now();
@@ -225,14 +249,17 @@ void Machine::settle() {
     look_for_partner();
     release_what_must_go();
     acquire_what_is_ready();
+    look_at_contested();
   }
   prepare_switch();
   say_released();
+  say_linger_done();
   write_kernel();
   say_released();
+  say_linger_done();
   const bool idle = kernel_idle();
   if (s.phase == Phase::kLeaving) {
-    if (idle && s.holding.empty()) finish_leaving();
+    if (idle && holds_nothing()) finish_leaving();
     return;
   }
   if (s.phase == Phase::kOut) {

@@ -137,7 +137,7 @@ void Machine::exclude_silent() {
   next_round(std::move(excluded), "silent:" + names);
 }
 
-bool Machine::holds_nothing() const { return s.holding.empty() && s.kernel.held.empty(); }
+bool Machine::holds_nothing() const { return wanted().empty() && in_kernel().empty(); }
 
 // Where every node is on this ring there is no other one, and who stayed behind without its
 // corosync has no beat to take anything by. Else: a member whose quorum has lasted a whole lease
@@ -191,6 +191,9 @@ void Machine::renew() {
 void Machine::close_now() {
   s.holding.clear();
   s.releasing.clear();
+  s.lingering.clear();
+  s.ending.clear();
+  s.contested.clear();
   s.granted.reset();
   if (s.view.hello_sent) s.view.tainted = true;
 }
@@ -205,7 +208,7 @@ void Machine::check_lapse() {
     s.quorate_since = now.raw;
     if (s.view.hello_sent && !s.view.to_free.empty()) s.need_round = RoundReason::kLapse;
   }
-  if (s.holding.empty() || planted() == Plant::kLapseUnnoticed) return;
+  if (wanted().empty() || planted() == Plant::kLapseUnnoticed) return;
   log(LogLevel::kWarning, "the lease ran out: this node closed its " +
                               std::to_string(s.holding.size()) +
                               " blocks; the other members were not heard in time");

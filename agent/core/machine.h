@@ -114,8 +114,21 @@ struct Machine {
   void finish_switch();
   void shorten_lease(Nanos lease);
   void write_kernel();
+  Accepting wanted() const;
+  Accepting in_kernel() const;
   bool kernel_idle() const;
   bool may_acquire() const;
+
+  // linger.cpp: established connections that stay while their block moves
+  void on(const LingerEnded& event);
+  void on_linger_done(const Message& message, const LingerDone& done);
+  bool lets_linger() const;
+  bool nobody_else_has_any() const;
+  BlockSet lingering_elsewhere() const;
+  void contest(const BlockSet& taken);
+  void look_at_contested();
+  void forget_lingering();
+  void say_linger_done();
 
   // step.cpp: what the administrator asks
   void on(const Tick&) {}

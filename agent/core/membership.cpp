@@ -25,10 +25,12 @@ void Machine::open_view(ViewId id, std::set<ProcessId> excluded, const std::stri
   view.mine = view.to_acquire = view.to_free = view.to_release = BlockSet(s.config.blocks);
   const View last = std::exchange(s.view, std::move(view));
   s.releasing.clear();
+  s.ending.clear();  // what the kernel still holds of it, and of them, the next Hello says
   s.need_round.reset();
   if (planted() == Plant::kForgetHeard) s.heard.clear();
   for (const ProcessId& process : effective_members(s)) {
-    s.view.peers[process].awaited = BlockSet(s.config.blocks);
+    Peer& peer = s.view.peers[process];
+    peer.awaited = peer.lingering = BlockSet(s.config.blocks);
   }
   plant_remains(last);
   if (!s.view.peers.contains(s.me.process)) s.view.open = false;

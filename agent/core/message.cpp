@@ -76,6 +76,8 @@ void Machine::on(const Received& event) {
     on_beat(message, *beat);
   } else if (const auto* released = std::get_if<Released>(&message.body)) {
     if (in_view(message) && !is_waived(message)) on_released(message, *released);
+  } else if (const auto* done = std::get_if<LingerDone>(&message.body)) {
+    if (in_view(message) && !is_waived(message)) on_linger_done(message, *done);
   } else if (std::holds_alternative<Leave>(message.body)) {
     on_leave(message);
   } else if (std::holds_alternative<Round>(message.body)) {
@@ -143,6 +145,7 @@ void Machine::on_hello(const Message& message, const Hello& hello) {
   Peer& peer = s.view.peers[sender];
   peer.id = message.sender;
   peer.hello = hello;
+  peer.lingering = hello.lingering;
   peer.silent_since.clear();
   waive_dropped(hello);
   confirm_if_complete();
@@ -152,7 +155,7 @@ void Machine::on_hello(const Message& message, const Hello& hello) {
 // out. It says this before its first beat in this view, so before it could help us to a longer one.
 bool Machine::counted_out(const Hello& hello) const {
   if (s.config.partner || planted() == Plant::kHoldAmongStrangers) return false;
-  if (s.holding.empty() && s.kernel.held.empty() && !s.kernel.in_flight) return false;
+  if (holds_nothing() && !s.kernel.in_flight) return false;
   return !hello.companions.empty() && !names_me(hello.companions);
 }
 
@@ -195,7 +198,11 @@ void Machine::on_leave(const Message& message) {
 
 void Machine::on_released(const Message& message, const Released& released) {
   if (released.blocks.blocks() != s.config.blocks) return;
-  s.view.peers[message.sender.process].awaited -= released.blocks;
+  Peer& peer = s.view.peers[message.sender.process];
+  peer.awaited -= released.blocks;
+  if (s.config.stays && peer.lingering.blocks() == s.config.blocks) {
+    peer.lingering |= released.blocks;
+  }
 }
 
 // Everybody that was heard, also who seems present: a Hello of this view may yet have it waived.
@@ -250,7 +257,7 @@ void Machine::send_hello() {
   // Each node has a device of its own to hear: without it, it is not quorate where others are.
   if (s.config.device_lag > Nanos(0)) hello.eligible = hello.eligible && has_quorum(s);
   hello.held = s.kernel.held;
-  hello.lingering = BlockSet(s.config.blocks);
+  hello.lingering = s.kernel.lingering;
   hello.departed = departed();
   hello.longest_lease = s.longest_lease;
   const Nanos whole = quorum_wait(s.longest_lease);

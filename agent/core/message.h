@@ -35,7 +35,7 @@ struct Hello {
   bool eligible = true;  // may own blocks: not draining, carrier up, kernel writable
   bool synced = true;    // has received the flows (DESIGN: connections=sync)
   BlockSet held{};       // read back from the kernel, not remembered
-  BlockSet lingering{};
+  BlockSet lingering{};  // likewise: of these the established connections go on at the sender
   std::vector<Departed> departed;  // sorted by member
   // How long until this member's quorum has lasted a whole lease; nobody's blocks wait for it.
   Nanos since_remaining{0};
@@ -68,7 +68,8 @@ struct Beat {
   bool operator==(const Beat&) const = default;
 };
 
-// These blocks are gone from the sender's kernel (its ACK has been read).
+// The sender's kernel no longer owns these blocks (its ACK has been read). Where connections stay,
+// those that were established go on there, until LingerDone or the sender's next Hello.
 struct Released {
   BlockSet blocks{};
   std::uint64_t flow_sequence = 0;
@@ -94,6 +95,13 @@ struct Leave {
   bool operator==(const Leave&) const = default;
 };
 
+// The sender's kernel accepts nothing of these blocks any more, established connections included
+// (its ACK has been read).
+struct LingerDone {
+  BlockSet blocks{};
+  bool operator==(const LingerDone&) const = default;
+};
+
 // Asks every member what its kernel holds at this point of the order (saructl check).
 struct Audit {
   std::uint64_t token = 0;
@@ -109,7 +117,7 @@ struct AuditReply {
   bool operator==(const AuditReply&) const = default;
 };
 
-using Body = std::variant<Hello, Beat, Released, Round, Leave, Audit, AuditReply>;
+using Body = std::variant<Hello, Beat, Released, Round, Leave, Audit, AuditReply, LingerDone>;
 
 // One message: who, in which view, without whom, what.
 struct Message {

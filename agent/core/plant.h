@@ -51,7 +51,10 @@
   X(KEEP_CLOSED_OVER_JOIN, kKeepClosedOverJoin, "still believes after a join who is closed")    \
   X(KEEP_CLOSED_WHEN_MET, kKeepClosedWhenMet, "takes a node that is back for closed still")     \
   X(DEVICE_WITHOUT_LAG, kDeviceWithoutLag, "who lost a quorum device's vote knows it at once")  \
-  X(SAME_NONCE, kSameNonce, "comes back under the name that the others have dropped")
+  X(SAME_NONCE, kSameNonce, "comes back under the name that the others have dropped")           \
+  X(FORGET_LINGERERS, kForgetLingerers, "takes a block as if no connection lingered elsewhere") \
+  X(UNCONTEST_AT_ONCE, kUncontestAtOnce, "does not wait for lingerers that are missing")        \
+  X(LINGER_DONE_BEFORE_ACK, kLingerDoneBeforeAck, "says LingerDone before the kernel let go")
 
 // What only odd bytes from outside tell from the right thing. One for each fuzzer; fuzz_core has
 // those above.

@@ -75,6 +75,8 @@ struct Config {
   // it is known to be closed.
   std::optional<NodeId> partner;
   std::optional<RingId> partner_closed;  // what the last process here left behind: closed_on()
+  // Established TCP stays on its node while its block moves between live nodes.
+  bool stays = false;
 };
 
 enum class Phase : std::uint8_t {
@@ -109,6 +111,7 @@ struct Peer {
   std::uint64_t reported = 0;                  // newest of *our* beats that it has reported
   std::map<ProcessId, unsigned> silent_since;  // counted beats of each other member since its last
   BlockSet awaited{};                          // blocks that it must release before we take them
+  BlockSet lingering{};                        // blocks whose connections go on there
 };
 
 struct View {
@@ -161,7 +164,9 @@ struct BeforeJoin {
 
 struct Kernel {
   std::uint64_t next_seq = 1;
-  BlockSet held{};                  // as last read back
+  BlockSet held{};       // owned, as last read back
+  BlockSet lingering{};  // likewise
+  BlockSet contested{};
   std::optional<Instant> deadline;  // as last written
   std::optional<KernelWrite> in_flight;
   bool rebuild = false;
@@ -222,8 +227,11 @@ struct State {
   Nanos companions_until{0};         // ... which counts until here, unless it is open
 
   std::optional<Instant> granted;  // accept until here
-  BlockSet holding{};              // what the kernel is to hold
+  BlockSet holding{};              // what the kernel is to own
   BlockSet releasing{};            // gone from `holding`, Released not yet sent
+  BlockSet lingering{};            // of what others own: the connections that go on here
+  BlockSet ending{};               // gone from `lingering`, LingerDone not yet sent
+  BlockSet contested{};            // of `holding`: their connections may go on elsewhere
   Kernel kernel;
 };
 

@@ -9,8 +9,11 @@ State::State(Config c)
     : config(std::move(c)),
       longest_lease(std::max(config.lease, config.longest_lease)),
       holding(config.blocks),
-      releasing(config.blocks) {
-  kernel.held = BlockSet(config.blocks);
+      releasing(config.blocks),
+      lingering(config.blocks),
+      ending(config.blocks),
+      contested(config.blocks) {
+  kernel.held = kernel.lingering = kernel.contested = BlockSet(config.blocks);
   if (config.partner_closed) {
     before_join = BeforeJoin{*config.partner_closed, Partner{}, std::nullopt};
     before_join->partner.closed = true;
@@ -131,9 +134,11 @@ Nanos next_wakeup(const State& state) {
     if (moment > state.last_event) wake = std::min(wake, moment);
   };
   if (state.view.open && state.view.hello_sent) at(state.next_beat);
-  if (state.view.confirmed && !state.view.to_free.empty()) at(state.view.free_at);
+  const bool waits = !state.view.to_free.empty() || !state.contested.empty();
+  if (state.view.confirmed && waits) at(state.view.free_at);
   if (state.partner.bare) at(*state.partner.bare + guarded(state.longest_lease));
-  if (state.granted && !state.holding.empty()) at(state.granted->raw);
+  const bool accepts = !state.holding.empty() || !state.lingering.empty();
+  if (state.granted && accepts) at(state.granted->raw);
   if (state.stopping) at(state.stop_by);
   if (state.view.change_at) at(*state.view.change_at);
   return wake;

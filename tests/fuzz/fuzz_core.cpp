@@ -45,6 +45,7 @@ class Member {
     config.config_hash = 1;
     config.quorum_votes = 3;
     config.expected_votes = kNodes;
+    config.stays = true;
     return config;
   }
 
@@ -178,16 +179,20 @@ class Member {
     if (in_.size() % 3 != 0) queue_.push_back(Received{send.message.sender.process, *again});
   }
   void carry_out(const KernelWrite& write) {
-    must(write.owned.empty() || write.deadline.has_value(), "blocks are under a deadline");
+    const Accepting& is = write.accepting;
+    must(is.empty() || write.deadline.has_value(), "blocks are under a deadline");
     // While the quorum of a new ring is not known, what is held stays, and may be written anew.
-    must(write.owned.empty() || (state_.quorum && state_.quorum->quorate), "none once it is lost");
-    const bool same = write.owned.blocks() == held_.blocks();
-    const bool more = same ? !(write.owned - held_).empty() : !write.owned.empty();
+    must(is.empty() || (state_.quorum && state_.quorum->quorate), "none once it is lost");
+    must(!is.owned.intersects(is.lingering), "nothing is owned and lingers");
+    must((is.contested - is.owned).empty(), "only what is owned is contested");
+    const bool same = is.blocks() == held_.blocks();
+    const bool more = same ? !(is.owned - held_.owned).empty() : !is.owned.empty();
+    // What lingers was ours.
+    must(!same || (is.lingering - held_.lingering - held_.owned).empty(), "only ours linger");
     must(!more || has_quorum(state_), "no further block without quorum");
     must(!write.deadline || write.deadline->raw <= granted_max_, "no longer than a lease");
     const bool good = in_.size() % 7 != 0;
-    const BlockSet none(write.owned.blocks());
-    held_ = good ? write.owned : none;
+    held_ = good ? is : Accepting::nothing(is.blocks());
     queue_.push_back(KernelDone{write.seq, good, held_, ""});
   }
   void carry_out(const Rejoin&) { queue_.push_back(Joined{{process(0), ++nonce_}}); }
@@ -200,8 +205,8 @@ class Member {
   std::uint64_t seq_ = 1;
   std::uint64_t nonce_ = 5000;
   bool quorate_ = true;
-  BlockSet held_{};  // by the kernel
-  Hello hello_;      // the last ones that we have sent
+  Accepting held_{};  // by the kernel
+  Hello hello_;       // the last ones that we have sent
   Beat beat_;
   Nanos granted_max_{0};  // a lease after our last beat
   std::vector<EventBody> queue_;

@@ -12,6 +12,7 @@ All in namespaces named nk-<pid>-...; one process: it enters a namespace to make
 import ctypes
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -238,6 +239,16 @@ class Lab:
             return False
         finally:
             one.close()
+
+
+def normalized(listing):
+    """What nft lists, without what differs from run to run."""
+    # A table with an owner is listed with it, and with an empty line more.
+    listing = re.sub(r" # progname \S+\n\tflags owner", "", listing)
+    listing = re.sub(r"\A(.*\n\tcomment .*\n)\n", r"\1", listing)
+    listing = re.sub(r'time >= "[^"]*"', 'time >= "T"', listing)
+    listing = re.sub(r"(timeout|expires) [0-9dhms]+", r"\1 D", listing)
+    return re.sub(r"packets \d+ bytes \d+", "packets N bytes N", listing)
 
 
 def received(server, wait_s):

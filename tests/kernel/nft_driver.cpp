@@ -15,6 +15,7 @@
 #include <sstream>
 
 #include "nft/cleanup.h"
+#include "nft/connections.h"
 #include "nft/link.h"
 #include "nft/table.h"
 #include "nft/watch.h"
@@ -30,8 +31,11 @@ json error_of(const Error& error) {
 }
 
 json held_of(const Held& held) {
-  json answer{
-      {"owned", held.owned.to_ranges()}, {"count", held.owned.size()}, {"strange", held.strange}};
+  json answer{{"owned", held.accepting.owned.to_ranges()},
+              {"lingering", held.accepting.lingering.to_ranges()},
+              {"contested", held.accepting.contested.to_ranges()},
+              {"count", held.accepting.owned.size()},
+              {"strange", held.strange}};
   answer["lease_ms"] = held.lease_left ? json(held.lease_left->count() / 1'000'000) : json(nullptr);
   return answer;
 }
@@ -108,6 +112,7 @@ struct Driver {
   json open_table();
   json write(std::istream& words, bool anew);
   json reconfigure(std::istream& words);
+  json count_connections();
   json wait_for_news(int timeout_ms);
   json obey(const std::string& command, std::istream& words);
 };
@@ -145,18 +150,21 @@ json Driver::open_table() {
           {"shared_mac", config.shared_mac.text()}};
 }
 
-// BLOCKS [LEASE_MS]; the answer has the deadline on CLOCK_REALTIME as the test can see it.
+// BLOCKS [LEASE_MS [LINGERING [CONTESTED]]]; the answer has the deadline on CLOCK_REALTIME as the
+// test can see it.
 json Driver::write(std::istream& words, bool anew) {
-  std::string blocks;
+  std::string blocks, lingering = "none", contested = "none";
   long lease_ms = -1;
-  words >> blocks >> lease_ms;
+  words >> blocks >> lease_ms >> lingering >> contested;
   std::optional<Instant> deadline;
   const Clocks clocks = Clocks::system();
   if (lease_ms >= 0) deadline = clocks.now() + std::chrono::milliseconds(lease_ms);
   // Read after it: a pause in between would make the deadline later than what is told of it.
   const Nanos begin = clocks.realtime();
-  const BlockSet owned = parse_blocks(blocks, config.blocks);
-  json answer = answer_of(anew ? table->rebuild(owned, deadline) : table->apply(owned, deadline));
+  const Accepting wanted = {parse_blocks(blocks, config.blocks),
+                            parse_blocks(lingering, config.blocks),
+                            parse_blocks(contested, config.blocks)};
+  json answer = answer_of(anew ? table->rebuild(wanted, deadline) : table->apply(wanted, deadline));
   answer["deadline_ns"] = (begin + std::chrono::milliseconds(std::max(0L, lease_ms))).count();
   answer["took_us"] = (clocks.realtime() - begin).count() / 1000;
   return answer;
@@ -189,8 +197,9 @@ json Driver::reconfigure(std::istream& words) {
     }
   }
   const Instant deadline = Clocks::system().now() + std::chrono::milliseconds(lease_ms);
-  const BlockSet blocks =
-      is_block_count(next.blocks) ? parse_blocks(owned, next.blocks) : BlockSet();
+  const Accepting blocks = is_block_count(next.blocks)
+                               ? Accepting::all_of(parse_blocks(owned, next.blocks))
+                               : Accepting();
   if (watch) watch->set_addresses(next.addresses);
   const auto held = link ? nft::reconfigure(*table, *link, next, next_addresses, blocks, deadline,
                                             std::chrono::seconds(60))
@@ -220,6 +229,25 @@ json Driver::wait_for_news(int timeout_ms) {
   return {{"news", news}, {"at_ns", Clocks::system().realtime().count()}};
 }
 
+// {block: how many established connections}, without those that have none.
+json Driver::count_connections() {
+  auto count = ConnectionCount::open();
+  if (!count) return error_of(count.error());
+  if (const auto begun = count->begin(config); !begun) return error_of(begun.error());
+  for (;;) {
+    pollfd poller{count->fd(), POLLIN, 0};
+    if (poll(&poller, 1, 5000) <= 0) return {{"error", "the kernel does not answer"}};
+    const auto counts = count->read();
+    if (!counts) return error_of(counts.error());
+    if (!*counts) continue;
+    json blocks = json::object();
+    for (std::size_t b = 0; b < (*counts)->size(); ++b) {
+      if ((**counts)[b] != 0) blocks[std::to_string(b)] = (**counts)[b];
+    }
+    return {{"connections", blocks}};
+  }
+}
+
 json Driver::obey(const std::string& command, std::istream& words) {
   long number = 0;
   if (command == "open") return open_table();
@@ -228,6 +256,7 @@ json Driver::obey(const std::string& command, std::istream& words) {
   if (command == "reconfigure") return reconfigure(words);
   if (command == "read") return answer_of(table->read());
   if (command == "loads") return answer_of(table->loads());
+  if (command == "connections") return count_connections();
   if (command == "verify") return answer_of(table->verify());
   if (command == "remove") return answer_of(table->remove());
   if (command == "link" && words >> number) {
@@ -307,6 +336,7 @@ int main(int argc, char** argv) {
   app.add_option("--address", texts, "shared address, repeatable");
   app.add_option("--selector", selector)->default_val("src-port");
   app.add_option("--services", services);
+  app.add_flag("--stays", driver.config.stays, "connections stay while their block moves");
   app.add_option("--seed", driver.config.selection.seed);
   app.add_flag("--plain", plain, "do not ask the kernel to protect the tables");
   app.add_flag("--twins", twins, "protect them as a kernel before 6.9 can");

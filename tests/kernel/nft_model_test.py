@@ -12,6 +12,7 @@ import lab
 STEPS = 150
 LONG_MS = 60000  # never runs out in this test
 SHORT_MS = 60
+SETS = ("owned", "lingering", "contested")
 KEYS = {"ipv4": 2, "ipv6": 10}  # NFPROTO_IPV4, NFPROTO_IPV6
 
 
@@ -45,12 +46,13 @@ def random_batch(dice, leased):
         verb = dice.choice(("add", "add", "delete", "delete", "flush", "flush-lease", "lease"))
         block = dice.randint(0, 15)
         port = block * lab.BLOCK_SIZE
+        blocks = dice.choice(SETS)
         if verb in ("add", "delete"):
-            model.append(f"{verb}=owned:{block}")
-            script.append(f"{verb} element inet saru_1 owned {{ {port} }}")
+            model.append(f"{verb}={blocks}:{block}")
+            script.append(f"{verb} element inet saru_1 {blocks} {{ {port} }}")
         elif verb == "flush":
-            model.append("flush=owned")
-            script.append("flush set inet saru_1 owned")
+            model.append(f"flush={blocks}")
+            script.append(f"flush set inet saru_1 {blocks}")
         elif verb == "flush-lease" or leased:
             model.append("flush=lease")
             script.append("flush set inet saru_1 lease")
@@ -75,7 +77,8 @@ def differ(real, model):
         return True
     if "error" in real:
         return False
-    return real["owned"] != model["owned"] or (real["lease_ms"] is not None) != model["leased"]
+    return (any(real[blocks] != model[blocks] for blocks in SETS) or
+            (real["lease_ms"] is not None) != model["leased"])
 
 
 class Pair:
@@ -83,7 +86,7 @@ class Pair:
         self.dice = random.Random(seed)
         self.node = net.node()
         # Everybody may change these tables: else no other program could.
-        self.driver = net.driver(self.node, "--plain")
+        self.driver = net.driver(self.node, "--plain", "--stays")
         self.driver.must("open")
         self.model = Model(net.driver_path)
         self.model.ask("rebuild", "none")
@@ -110,11 +113,13 @@ class Pair:
             self.model.ask("batch", "drop-table")
         else:
             command = "rebuild" if what == "rebuild" else "apply"
-            blocks = ranges(self.dice.sample(range(16), self.dice.randint(0, 16)))
-            span = {"expire": f" {SHORT_MS}", "close": ""}.get(what, f" {LONG_MS}")
-            self.log.append(f"{command} {blocks}{span}")
-            self.driver.must(f"{command} {blocks}{span}")
-            self.model.ask(command, blocks + span)
+            blocks, *others = (ranges(self.dice.sample(range(16), self.dice.randint(0, 16)))
+                               for _ in SETS)
+            span = {"expire": SHORT_MS, "close": None}.get(what, LONG_MS)
+            words = blocks if span is None else " ".join([blocks, str(span), *others])
+            self.log.append(f"{command} {words}")
+            self.driver.must(f"{command} {words}")
+            self.model.ask(command, words)
             if what == "expire":
                 time.sleep((SHORT_MS + 100) / 1000 * lab.SLOW)
         real, model = self.both()

@@ -3,7 +3,6 @@
 lists it."""
 import json
 import os
-import re
 import select
 import socket
 import struct
@@ -28,20 +27,11 @@ def open_node(net, *options, lease_ms=60000, blocks="even"):
     return node, driver
 
 
-def normalized(listing):
-    # A table with an owner is listed with it, and with an empty line more.
-    listing = re.sub(r" # progname \S+\n\tflags owner", "", listing)
-    listing = re.sub(r"\A(.*\n\tcomment .*\n)\n", r"\1", listing)
-    listing = re.sub(r'time >= "[^"]*"', 'time >= "T"', listing)
-    listing = re.sub(r"(timeout|expires) [0-9dhms]+", r"\1 D", listing)
-    return re.sub(r"packets \d+ bytes \d+", "packets N bytes N", listing)
-
-
 def listing(net, tap):
     """nft lists the tables as in golden/"""
     node, driver = open_node(net, "--blocks", "16", blocks="0-2,15")
     for family in ("inet", "netdev"):
-        text = normalized(node.exec("nft", "list", "table", family, "saru_1"))
+        text = lab.normalized(node.exec("nft", "list", "table", family, "saru_1"))
         path = os.path.join(HERE, "golden", f"{family}.txt")
         if os.environ.get("SARU_UPDATE_GOLDEN"):
             with open(path, "w", encoding="utf-8") as file:

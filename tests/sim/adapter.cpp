@@ -240,11 +240,11 @@ void World::go_on_writing(unsigned node) {
 }
 
 nft::Contents World::contents_for(const Node& m, const Writing& writing) const {
-  nft::Contents closed{BlockSet(writing.version.blocks()), std::nullopt};
+  nft::Contents closed{Accepting::nothing(writing.version.blocks()), std::nullopt};
   if (!writing.write.deadline || writing.left < std::chrono::milliseconds(10)) return closed;
   const bool relative = planted() == Plant::kRelativeDeadline;
   const Nanos from = relative ? kernel_time(m).realtime : writing.realtime;
-  return {writing.write.owned, nft::Lease{writing.left, from + writing.left}};
+  return {writing.write.accepting, nft::Lease{writing.left, from + writing.left}};
 }
 
 // The kernel executes the batch now: the absolute deadline is as it was computed, timers count from
@@ -253,7 +253,7 @@ void World::commit(unsigned node) {
   Node& m = machines_[node];
   Process& p = *m.process;
   Writing& writing = *p.writing;
-  const nft::TableConfig config = writing.version.table();
+  const nft::TableConfig config = table(writing.version);
   writing.stage = Writing::kAck;
   if (m.refusals > 0) {
     --m.refusals;
@@ -285,13 +285,35 @@ void World::answer_write(unsigned node, bool ok, const std::string& error) {
   p.writing.reset();
   if (!ok || !m.kernel.has_table()) {  // gone again: it cannot be read back
     p.known.reset();
-    p.own.push_back(KernelDone{write.seq, false, BlockSet(write.owned.blocks()), error});
+    p.own.push_back(
+        KernelDone{write.seq, false, Accepting::nothing(write.accepting.blocks()), error});
     return;
   }
-  BlockSet held = m.kernel.owned();
-  if (planted() == Plant::kAckUnread) held = write.owned;
+  Accepting held = m.kernel.accepting();
+  if (planted() == Plant::kAckUnread) held = write.accepting;
   p.known = held;
   p.own.push_back(KernelDone{write.seq, true, held, ""});
+  end_lingering(node);
+}
+
+// The connections that linger end one after the other.
+void World::end_lingering(unsigned node) {
+  Node& m = machines_[node];
+  const BlockSet lingering = m.kernel.accepting().lingering;
+  if (lingering.empty() || m.lingering_ends > now_) return;
+  m.lingering_ends = now_ + static_cast<Time>(1 + lingers_.below(2000)) * kMs;
+  const unsigned odd = static_cast<unsigned>(lingers_.below(4));
+  at(m.lingering_ends, [=, this, pid = m.process->id.pid] {
+    Process* still = process_of(node, pid);
+    if (still == nullptr || machines_[node].asleep) return;
+    LingerEnded ended{BlockSet(still->state->config.blocks)};
+    if (lingering.blocks() != ended.blocks.blocks()) return;
+    lingering.for_each([&](BlockId block) {
+      if (odd == 0 || block.value % 4 == odd) ended.blocks.insert(block);
+    });
+    still->own.push_back(ended);
+    pump_soon(node, 0);
+  });
 }
 
 }  // namespace saru::sim

@@ -127,13 +127,18 @@ std::optional<std::vector<nft::Bytes>> KernelModel::elements(const std::string& 
   return keys;
 }
 
-BlockSet KernelModel::owned() const {
-  if (!table_) return BlockSet();
-  BlockSet blocks(table_->blocks);
-  for (const auto& [key, end] : table_->sets.at("owned").elements) {
-    if (const auto block = nft::key_block(key, table_->blocks)) blocks.insert(*block);
-  }
-  return blocks;
+Accepting KernelModel::accepting() const {
+  if (!table_) return Accepting();
+  const auto blocks_in = [this](const char* name) {
+    BlockSet blocks(table_->blocks);
+    const auto set = table_->sets.find(name);
+    if (set == table_->sets.end()) return blocks;
+    for (const auto& [key, end] : set->second.elements) {
+      if (const auto block = nft::key_block(key, table_->blocks)) blocks.insert(*block);
+    }
+    return blocks;
+  };
+  return {blocks_in("owned"), blocks_in("lingering"), blocks_in("contested")};
 }
 
 std::pair<unsigned, std::uint32_t> KernelModel::cut() const {
@@ -184,7 +189,7 @@ std::optional<KernelModel::Until> KernelModel::open_until(const KernelTime& now)
   return until;
 }
 
-Transaction changes(const nft::TableConfig& config, const std::optional<BlockSet>& known,
+Transaction changes(const nft::TableConfig& config, const std::optional<Accepting>& known,
                     const nft::Contents& contents) {
   const auto keys = [&](const BlockSet& set) {
     std::vector<nft::Bytes> all;
@@ -192,13 +197,16 @@ Transaction changes(const nft::TableConfig& config, const std::optional<BlockSet
     return all;
   };
   Transaction batch;
-  if (known) {
-    const nft::Difference change = nft::difference(*known, contents.owned);
-    if (!change.remove.empty()) batch.push_back(DeleteElements{"owned", keys(change.remove)});
-    if (!change.add.empty()) batch.push_back(AddElements{"owned", keys(change.add)});
-  } else {
-    batch.push_back(FlushSet{"owned"});
-    batch.push_back(AddElements{"owned", keys(contents.owned)});
+  for (const nft::SetOfBlocks& set : nft::sets_of_blocks(config)) {
+    const BlockSet& wanted = contents.accepting.*set.blocks;
+    if (known) {
+      const nft::Difference change = nft::difference((*known).*set.blocks, wanted);
+      if (!change.remove.empty()) batch.push_back(DeleteElements{set.name, keys(change.remove)});
+      if (!change.add.empty()) batch.push_back(AddElements{set.name, keys(change.add)});
+    } else {
+      batch.push_back(FlushSet{set.name});
+      batch.push_back(AddElements{set.name, keys(wanted)});
+    }
   }
   batch.push_back(FlushSet{"lease"});
   if (contents.lease) {

@@ -12,7 +12,7 @@
 #include <variant>
 #include <vector>
 
-#include "agent/core/block_set.h"
+#include "agent/core/accepting.h"
 #include "nft/plan.h"
 
 namespace saru::sim {
@@ -58,8 +58,8 @@ class KernelModel {
   // The keys of a set that have not run out; nullopt: no such set.
   std::optional<std::vector<nft::Bytes>> elements(const std::string& set,
                                                   const KernelTime& now) const;
-  // What the set `owned` holds, cut in as many blocks as its comment and `load` say.
-  BlockSet owned() const;
+  // What the sets of blocks hold, cut in as many as `load` says.
+  Accepting accepting() const;
   // How packets are cut into blocks: two tables with the same cut mean the same by a block.
   std::pair<unsigned, std::uint32_t> cut() const;
   // Whether the chain `open` lets an IPv4 packet through.
@@ -99,7 +99,7 @@ class KernelModel {
 };
 
 // What sarud's Table tells the kernel: the difference, or everything anew.
-Transaction changes(const nft::TableConfig& config, const std::optional<BlockSet>& known,
+Transaction changes(const nft::TableConfig& config, const std::optional<Accepting>& known,
                     const nft::Contents& contents);
 Transaction anew(const nft::TableConfig& config, const nft::Contents& contents);
 

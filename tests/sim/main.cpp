@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// saru-sim [--scenario history|fencing|device|crash|changes] [--seeds A-B] [--nodes N]
+// saru-sim [--scenario history|stay|fencing|device|crash|changes] [--seeds A-B] [--nodes N]
 //          [--plant NAME] [--trace]
 //          [--kept FILE]   also the seeds of a list: each line SCENARIO SEED [NODES], # comments
 //          [--minutes M]   stop after so long, whatever seeds are left
@@ -76,6 +76,7 @@ std::string run(const Options& options, std::uint64_t seed, Counts& total) {
   settings.fencing = options.scenario == "fencing";
   if (settings.fencing) settings.nodes = 2;
   settings.device = options.scenario == "device";
+  settings.stays = options.scenario == "stay";
   if (settings.device && options.nodes == 0) settings.nodes = settings.nodes / 2 * 2;
   if (options.scenario == "crash")
     settings.nodes = std::max(settings.nodes, 3U);  // two have no quorum left
@@ -126,13 +127,14 @@ void tell_counts(const Counts& total, const std::string& scenario, double second
   }
 }
 
-constexpr const char* kScenarios[] = {"history", "fencing", "device", "crash", "changes"};
+constexpr const char* kScenarios[] = {"history", "stay", "fencing", "device", "crash", "changes"};
 
 int refuse(const std::string& why) {
-  std::cerr << "saru-sim: " << why << "\n"
-            << "usage: saru-sim [--scenario history|fencing|device|crash|changes] [--seeds A-B] "
-               "[--nodes N] [--plant NAME] [--kept FILE] [--minutes M] [--wide] [--trace]\n"
-               "       saru-sim --plants [A-B] [--kept FILE]\n";
+  std::cerr
+      << "saru-sim: " << why << "\n"
+      << "usage: saru-sim [--scenario history|stay|fencing|device|crash|changes] [--seeds A-B] "
+         "[--nodes N] [--plant NAME] [--kept FILE] [--minutes M] [--wide] [--trace]\n"
+         "       saru-sim --plants [A-B] [--kept FILE]\n";
   return 2;
 }
 
@@ -227,6 +229,10 @@ bool is_seldom_found(Plant plant) {
          plant == Plant::kTakeByOldBeat;
 }
 
+bool is_about_lingering(Plant plant) {
+  return plant >= Plant::kForgetLingerers && plant <= Plant::kLingerDoneBeforeAck;
+}
+
 bool is_about_fencing(Plant plant) {
   return plant >= Plant::kNoFenceWait && plant <= Plant::kKeepClosedWhenMet;
 }
@@ -248,6 +254,7 @@ int run_plants(const Options& options) {
     };
     Options how = options;
     if (is_about_fencing(which)) how.scenario = "fencing";
+    if (is_about_lingering(which)) how.scenario = "stay";
     if (which == Plant::kDeviceWithoutLag) how.scenario = "device";
     for (auto next = options.first; failure.empty() && next <= options.last; ++next) {
       try_one(how, next);

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The kernel model by hand, for tests/kernel/nft_model_test.py: one command per line on standard
 // input, one JSON object per answer. NS is the time on both clocks.
-//   apply NS BLOCKS [LEASE_MS]    as nft::Table::apply(): builds anew if the difference does not
-//   fit rebuild NS BLOCKS [LEASE_MS] batch NS OPERATION...         flush=SET
-//   add=SET:KEY[:TIMEOUT_MS]  delete=SET:KEY  drop-table read NS
+//   apply NS OWNED [LEASE_MS [LINGERING [CONTESTED]]]
+//       as nft::Table::apply(): builds anew if the difference does not fit
+//   rebuild NS OWNED [LEASE_MS [LINGERING [CONTESTED]]]
+//   batch NS OPERATION...
+//       flush=SET  add=SET:KEY[:TIMEOUT_MS]  delete=SET:KEY  drop-table
+//   read NS
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -20,7 +23,7 @@ using namespace saru::sim;
 struct Bench {
   KernelModel kernel;
   nft::TableConfig config;
-  std::optional<BlockSet> known;
+  std::optional<Accepting> known;
 
   json read(const KernelTime& now);
   json write(const KernelTime& now, std::istream& words, bool all);
@@ -42,22 +45,25 @@ BlockSet parse_blocks(const std::string& text, unsigned blocks) {
 
 json Bench::read(const KernelTime& now) {
   if (!kernel.has_table()) return {{"error", "no table"}};
-  const BlockSet owned = kernel.owned();
-  known = owned;
-  json answer{{"owned", owned.to_ranges()}, {"open", kernel.open(now)}};
+  known = kernel.accepting();
+  json answer{{"owned", known->owned.to_ranges()}, {"open", kernel.open(now)}};
+  answer["lingering"] = known->lingering.to_ranges();
+  answer["contested"] = known->contested.to_ranges();
   const auto lease = kernel.elements("lease", now);
   answer["leased"] = lease && !lease->empty();
   return answer;
 }
 
 json Bench::write(const KernelTime& now, std::istream& words, bool all) {
-  std::string blocks;
+  std::string owned, lingering = "none", contested = "none";
   long lease_ms = -1;
-  words >> blocks >> lease_ms;
-  nft::Contents contents{BlockSet(config.blocks), std::nullopt};
+  words >> owned >> lease_ms >> lingering >> contested;
+  nft::Contents contents{Accepting::nothing(config.blocks), std::nullopt};
   if (lease_ms >= 1) {
     const Nanos left = std::chrono::milliseconds(lease_ms);
-    contents = {parse_blocks(blocks, config.blocks), nft::Lease{left, now.realtime + left}};
+    contents = {{parse_blocks(owned, config.blocks), parse_blocks(lingering, config.blocks),
+                 parse_blocks(contested, config.blocks)},
+                nft::Lease{left, now.realtime + left}};
   }
   all = all || !kernel.commit(changes(config, known, contents), now);
   if (all && !kernel.commit(anew(config, contents), now)) return {{"error", "refused"}};
@@ -74,7 +80,7 @@ json Bench::batch(const KernelTime& now, std::istream& words) {
     std::getline(parts, key, ':');
     std::getline(parts, timeout);
     nft::Bytes bytes;
-    if (!key.empty() && set == "owned") {
+    if (!key.empty() && set != "lease") {
       bytes = nft::block_key(BlockId{static_cast<std::uint16_t>(std::stoul(key))}, config.blocks);
     } else if (!key.empty()) {
       bytes = {static_cast<std::uint8_t>(std::stoul(key))};
@@ -96,6 +102,7 @@ int main() {
   bench.config.id = 1;
   bench.config.addresses = {*IpAddress::parse("10.9.0.1"), *IpAddress::parse("fd09::1")};
   bench.config.nic = "e0";
+  bench.config.stays = true;
   bench.config.link = nft::link_name(1);
   for (std::string line; std::getline(std::cin, line);) {
     std::istringstream words(line);

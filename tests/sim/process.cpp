@@ -77,10 +77,10 @@ void World::start_process(unsigned node) {
   Process& p = *m.process;
   p.id = {NodeId{node + 1}, next_pid_++};
   // A process first closes the kernel, whatever it finds there.
-  const nft::Contents closed{BlockSet(m.version.blocks()), std::nullopt};
-  if (!m.kernel.commit(anew(m.version.table(), closed), kernel_time(m))) fail("cannot close");
+  const nft::Contents closed{Accepting::nothing(m.version.blocks()), std::nullopt};
+  if (!m.kernel.commit(anew(table(m.version), closed), kernel_time(m))) fail("cannot close");
   m.set_back = m.has_slept = false;
-  p.known = closed.owned;
+  p.known = closed.accepting;
   look_at_kernel(node);
   Config config;
   config.node_name = "n" + std::to_string(node + 1);
@@ -96,6 +96,7 @@ void World::start_process(unsigned node) {
   for (unsigned i = 0; i < settings_.nodes; ++i) config.votes[NodeId{i + 1}] = 1;
   config.expected_votes = settings_.nodes + (settings_.device ? 1 : 0);
   if (settings_.device) config.device_lag = Nanos(kDeviceLag);
+  config.stays = settings_.stays;
   p.state = State(config);
   Time wait = 0;
   if (m.unclean_end && planted() != Plant::kNoRestartWait) {

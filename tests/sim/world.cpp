@@ -53,7 +53,8 @@ Version version_of(std::uint64_t hash) {
   return Version{static_cast<unsigned>(hash - Version{}.hash())};
 }
 
-World::World(Settings settings) : settings_(settings), rng_(settings.seed) {
+World::World(Settings settings)
+    : settings_(settings), rng_(settings.seed), lingers_(~settings.seed) {
   machines_.resize(settings_.nodes);
   loss_until_.resize(std::size_t{kMostNodes} * kMostNodes);
   set_drift(settings_.drift);
@@ -129,6 +130,12 @@ Time World::world_span(const Node& m, Nanos span) const {
   return static_cast<Time>(static_cast<double>(span.count()) / m.rate);
 }
 
+nft::TableConfig World::table(Version version) const {
+  nft::TableConfig config = version.table();
+  config.stays = settings_.stays;
+  return config;
+}
+
 // Later versions have longer leases. (A shorter one that is not agreed upon, but
 // begun with after a boot, is known not to be safe while a node is paused: ARCHITECTURE.md.)
 Nanos World::lease(Version version) const {
@@ -154,15 +161,19 @@ unsigned World::owners(unsigned block) const {
 void World::look_at_kernel(unsigned node) {
   Node& m = machines_[node];
   const KernelTime now = kernel_time(m);
-  m.accepts = m.kernel.owned();
+  const Accepting accepting = m.kernel.accepting();
+  m.accepts = accepting.owned;
+  m.lingers = accepting.lingering;
+  m.contested = accepting.contested;
   m.open_until = -1;
   if (const auto until = m.kernel.open_until(now)) {
     const Nanos left = std::min(until->realtime - now.realtime, until->jiffies - now.jiffies);
     m.open_until = now_ + world_span(m, left);
   }
-  if (!accepts(m) || m.accepts.empty()) return;
+  const auto nothing = [](const Node& one) { return one.accepts.empty() && one.lingers.empty(); };
+  if (!accepts(m) || nothing(m)) return;
   for (const Node& other : machines_) {
-    if (other.index == node || !accepts(other) || other.accepts.empty()) continue;
+    if (other.index == node || !accepts(other) || nothing(other)) continue;
     const auto both = [&] {
       return "n" + std::to_string(std::min(node, other.index) + 1) + " and n" +
              std::to_string(std::max(node, other.index) + 1);
@@ -171,6 +182,12 @@ void World::look_at_kernel(unsigned node) {
       fail(both() + " accept packets by different cuts");
     } else if (m.accepts.intersects(other.accepts)) {
       fail(both() + " both accept blocks " + (m.accepts & other.accepts).to_ranges());
+    } else if (m.lingers.intersects(other.accepts - other.contested)) {
+      fail(both() + ": lingers at the one, not contested at the other: " +
+           (m.lingers & (other.accepts - other.contested)).to_ranges());
+    } else if (other.lingers.intersects(m.accepts - m.contested)) {
+      fail(both() + ": lingers at the one, not contested at the other: " +
+           (other.lingers & (m.accepts - m.contested)).to_ranges());
     }
   }
 }

@@ -43,6 +43,7 @@ struct Settings {
   double drift = kDrift;       // that the core allows for
   bool fencing = false;        // two nodes, each quorate alone; Pacemaker fences whom it misses
   bool device = false;         // an even number of nodes, and a quorum device
+  bool stays = false;          // established connections stay where they are
   bool trace = false;
 };
 
@@ -107,7 +108,7 @@ struct Process {
   std::deque<EventBody> own;    // KernelDone, Joined, commands
   std::deque<Action> todo;      // of the last step, not yet carried out
   std::optional<Writing> writing;
-  std::optional<BlockSet> known;  // what `owned` held when last read
+  std::optional<Accepting> known;  // what the sets held when last read
   Outbox outbox{1024, 50};
   Time try_again_until = 0;
   std::uint64_t nonce = 0;
@@ -149,7 +150,8 @@ struct Node {
   std::uint64_t stops = 0;  // a later stop is not ended by an earlier one's end
   std::uint64_t corosync_stops = 0;
   KernelModel kernel;
-  BlockSet accepts;  // read from the kernel after each change of it
+  // Read from the kernel after each change of it:
+  BlockSet accepts, lingers, contested;
   Time open_until = -1;
   std::unique_ptr<Process> process;
   std::optional<Time> unclean_end;  // of the last process on this boot
@@ -166,6 +168,7 @@ struct Node {
   unsigned wire_version = kWireVersion;
   std::optional<Trap> trap;
   unsigned refusals = 0, lost_acks = 0;  // of the next kernel writes
+  Time lingering_ends = 0;               // when some of its connections will have ended
   Time slow_until = 0;
   // corosync
   std::optional<RingId> ring;
@@ -207,6 +210,7 @@ class World {
   bool accepts(const Node& m) const { return m.up && !m.asleep && now_ < m.open_until; }
   unsigned owners(unsigned block) const;
   Nanos lease(Version version) const;
+  nft::TableConfig table(Version version) const;
 
   // totem.cpp
   void reform(Time delay_low, Time delay_high);
@@ -263,6 +267,7 @@ class World {
   nft::Contents contents_for(const Node& m, const Writing& writing) const;
   void commit(unsigned node);
   void answer_write(unsigned node, bool ok, const std::string& error);
+  void end_lingering(unsigned node);
   void schedule_wake(unsigned node);
 
   // faults.cpp
@@ -338,6 +343,7 @@ class World {
 
   Settings settings_;
   SplitMix64 rng_;
+  SplitMix64 lingers_;  // its own, so that the other histories stay what they were
   Time now_ = 0;
   std::uint64_t order_ = 0;
   std::vector<Planned> planned_;  // a heap

@@ -51,9 +51,10 @@ class Cluster {
       if (const auto* write = std::get_if<KernelWrite>(&action)) {
         m.writes.push_back(*write);
         if (kernels_answer) {
-          feed(node, KernelDone{write->seq, kernels_work,
-                                kernels_work ? write->owned : m.state.kernel.held,
-                                kernels_work ? "" : "Operation not permitted"});
+          feed(node,
+               KernelDone{write->seq, kernels_work,
+                          kernels_work ? write->accepting : Accepting::all_of(m.state.kernel.held),
+                          kernels_work ? "" : "Operation not permitted"});
         }
       }
       m.said.push_back(std::move(action));

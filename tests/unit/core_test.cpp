@@ -214,7 +214,7 @@ TEST(Release, IsSaidOnlyAfterTheKernelHasLetGo) {
   c.kernels_answer = true;
   for (const std::uint32_t node : {1U, 2U}) {  // 2 may have been renewing
     const KernelWrite write = c.writes(node).back();
-    c.feed(node, KernelDone{write.seq, true, write.owned, ""});
+    c.feed(node, KernelDone{write.seq, true, write.accepting, ""});
   }
   c.run(milliseconds(50));
   EXPECT_EQ(c.owned(1), 0U);
@@ -293,7 +293,7 @@ TEST(Config, ThatKeepsTheBlocksIsSwitchedToWithoutReleasingAny) {
   ASSERT_EQ(c.state(1).config.config_hash, 8u);
   unsigned under_new = 0;
   for (std::size_t i = writes; i < c.writes(1).size(); ++i) {
-    EXPECT_EQ(c.writes(1)[i].owned.size(), before);
+    EXPECT_EQ(c.writes(1)[i].accepting.owned.size(), before);
     under_new += c.writes(1)[i].config == 8u ? 1 : 0;
   }
   EXPECT_EQ(under_new, 1u);
@@ -326,7 +326,7 @@ TEST(Config, WithOtherBlocksIsSwitchedToOnlyWhenNothingIsHeld) {
   unsigned all = 0;
   for (std::uint32_t n : {1, 2, 3}) {
     for (const KernelWrite& write : c.writes(n)) {
-      EXPECT_TRUE(!write.config || write.owned.empty());
+      EXPECT_TRUE(!write.config || write.accepting.owned.empty());
     }
     EXPECT_EQ(c.state(n).config.blocks, 64u);
     all += c.owned(n);

@@ -153,7 +153,7 @@ BlockSet blocks_of(unsigned blocks, std::initializer_list<unsigned> which) {
 }
 
 Plan open_plan(const TableConfig& config, std::initializer_list<unsigned> which) {
-  const Contents contents{blocks_of(config.blocks, which),
+  const Contents contents{Accepting::all_of(blocks_of(config.blocks, which)),
                           Lease{std::chrono::seconds(1), Nanos(kEnd)}};
   return make_plan(config, contents, Features{}, true);
 }
@@ -235,7 +235,8 @@ TEST(NftPlan, ClosesAtTheDeadlineAndWithoutTimedElements) {
 TEST(NftPlan, AcceptsNothingWithoutALease) {
   const TableConfig config = make_config();
   // Even if somebody left blocks in the set.
-  const Plan plan = make_plan(config, {blocks_of(512, {39}), std::nullopt}, Features{}, true);
+  const Plan plan =
+      make_plan(config, {Accepting::all_of(blocks_of(512, {39})), std::nullopt}, Features{}, true);
   EXPECT_EQ(verdict_of(plan, packet_to(config, true, 17, 0, 5000)), NF_DROP);
 }
 
@@ -263,7 +264,7 @@ TEST(NftPlan, TellsEchoRequestsApartByTheClientsAddress) {
 
 TEST(NftPlan, AnswersNeighbourDiscoveryEverywhere) {
   const TableConfig config = make_config();
-  const Plan closed = make_plan(config, {BlockSet(512), std::nullopt}, Features{}, true);
+  const Plan closed = make_plan(config, {Accepting::nothing(512), std::nullopt}, Features{}, true);
   for (const std::uint8_t type : {135, 136}) {
     Packet packet = packet_to(config, false, 58, 500, 0);
     packet.transport[0] = type;
@@ -330,7 +331,8 @@ TEST(NftPlan, GoldenPacketsAreAcceptedByTheirBlockAlone) {
       BlockSet all = none;
       all.fill();
       const auto verdict = [&](const BlockSet& owned) {
-        const Contents contents{owned, Lease{std::chrono::seconds(1), Nanos(kEnd)}};
+        const Contents contents{Accepting::all_of(owned),
+                                Lease{std::chrono::seconds(1), Nanos(kEnd)}};
         return verdict_of(make_plan(config, contents, Features{}, false), packet_of(golden));
       };
       EXPECT_EQ(verdict(all), answer == "nobody" ? NF_DROP : NF_ACCEPT) << golden.name << " " << i;
@@ -344,7 +346,8 @@ TEST(NftPlan, GoldenPacketsAreAcceptedByTheirBlockAlone) {
 
 TEST(NftPlan, ForcesTheHashAboveTheSizeWhereTheBitmapIsWorse) {
   const auto flags = [](unsigned blocks) {
-    return make_plan(make_config(blocks), {BlockSet(blocks), std::nullopt}, Features{}, true)
+    return make_plan(make_config(blocks), {Accepting::nothing(blocks), std::nullopt}, Features{},
+                     true)
         .inet.sets[0]
         .flags;
   };
@@ -393,8 +396,9 @@ TEST(NftPlan, ComparesInWords) {
 }
 
 TEST(NftPlan, EveryRuleHasACommentThatFits) {
-  for (const Plan& plan : {open_plan(make_config(), {1}),
-                           make_plan(make_config(), {BlockSet(512), std::nullopt}, {}, false)}) {
+  for (const Plan& plan :
+       {open_plan(make_config(), {1}),
+        make_plan(make_config(), {Accepting::nothing(512), std::nullopt}, {}, false)}) {
     for (const TablePlan* table : {&plan.inet, &plan.netdev}) {
       EXPECT_LT(table->comment.size(), 128U);
       for (const Set& set : table->sets) EXPECT_FALSE(set.comment.empty()) << set.name;

@@ -115,6 +115,8 @@ class RandomMessages {
         return Leave{};
       case 5:
         return Audit{.token = next()};
+      case 6:
+        return LingerDone{.blocks = blocks()};
       default:
         break;
     }

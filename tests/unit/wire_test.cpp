@@ -197,6 +197,9 @@ TEST(Wire, TheFormatOfVersion1IsFixed) {
       {fixed(Leave{}),
        "7361727501051234000000310000000100001092010203040506070800000002000000000000001c0000"
        "000300f08dfd02"},
+      {fixed(LingerDone{.blocks = some_blocks()}),
+       "73617275010812340000003b0000000100001092010203040506070800000002000000000000001c0000"
+       "000300004080000000000004016fec5e76"},
       {fixed(Audit{.token = 99}),
        "7361727501061234000000390000000100001092010203040506070800000002000000000000001c0000"
        "00030000000000000000635346e567"},
@@ -313,7 +316,7 @@ TEST(WireError, WrongClusterSenderType) {
   EXPECT_EQ(error_of(bytes, {.node = NodeId{2}, .pid = 4242}), DecodeError::kWrongSender);
   EXPECT_EQ(error_of(bytes, {.node = NodeId{1}, .pid = 4243}), DecodeError::kWrongSender);
   EXPECT_EQ(error_when(fixed(Leave{}), 5, 0, 1), DecodeError::kUnknownType);
-  EXPECT_EQ(error_when(fixed(Leave{}), 5, 8, 1), DecodeError::kUnknownType);
+  EXPECT_EQ(error_when(fixed(Leave{}), 5, 9, 1), DecodeError::kUnknownType);
   EXPECT_EQ(error_when(fixed(Leave{}), 5, 255, 1), DecodeError::kUnknownType);
 }
 
