@@ -191,7 +191,7 @@ def undoing_refused(net, tap):
 
 def undoing_refused_by_rules_alone(net, tap):
     """The table cannot be put back, the addresses could: none comes back without its gate"""
-    node, driver = start(net)
+    node, driver = start(net, "--plain")  # so that the name of the twin is free
     driver.must("apply 0-255 60000")
     # Once the new table is in force, its new address is found to be taken, and somebody else has a
     # table that is in the way of building ours anew.
