@@ -52,12 +52,10 @@ Chain by_chain(const TableConfig& config, Selector selector) {
 // A packet of a foreign TCP connection passes three rules here and one of `by_...` before it is
 // dropped.
 Chain shared_chain(const TableConfig& config) {
-  constexpr std::uint32_t kLoopbackIndex = 1;  // in every network namespace
   const std::string next =
       config.selection.services.empty() ? chain_name("by", config.selection.selector) : "services";
   Chain chain{"shared", "packets to a shared address: one node accepts each", std::nullopt, {}};
-  chain.rules.push_back({"this node's own access to its addresses",
-                         {LoadMeta{NFT_META_IIF}, equals(host_bytes(kLoopbackIndex)), accept()}});
+  chain.rules.push_back(over_loopback(NFT_META_IIF, "this node's own access to its addresses"));
   chain.rules.push_back(
       {"TCP first, being the most", protocol(IPPROTO_TCP) + Expressions{go_to(next)}});
   chain.rules.push_back({"the other protocols with ports",

@@ -24,7 +24,6 @@ constexpr std::int32_t kBehindConntrack = -190;
 constexpr std::uint32_t kEstablished = 1U << 1, kRelated = 1U << 2;
 // IPS_ASSURED: the handshake is over.
 constexpr std::uint32_t kAssured = 1U << 2;
-constexpr std::uint32_t kLoopbackIndex = 1;  // in every network namespace
 
 Expressions begun_here() {
   return {LoadConnection{NFT_CT_STATE}, Mask{host_bytes(kEstablished | kRelated)},
@@ -123,8 +122,7 @@ void add_behind_conntrack(std::vector<Chain>& chains, const TableConfig& config)
   }
   chains.push_back(std::move(moved));
   Chain behind{"connections", "", Hook{NF_INET_PRE_ROUTING, kBehindConntrack, "", true}, {}};
-  behind.rules.push_back({"this node's own access to its addresses",
-                          {LoadMeta{NFT_META_IIF}, equals(host_bytes(kLoopbackIndex)), accept()}});
+  behind.rules.push_back(over_loopback(NFT_META_IIF, "this node's own access to its addresses"));
   for (Rule& rule : to_shared(config, false, "moved")) behind.rules.push_back(std::move(rule));
   chains.push_back(std::move(behind));
 }
@@ -154,8 +152,7 @@ void add_leaving(std::vector<Chain>& chains, const TableConfig& config, const st
       services ? name + "_services" : chain_name(name.c_str(), selection.selector);
   chains.push_back({name, "", std::nullopt, to_shared(config, true, next)});
   Chain output{name + "_out", "", Hook{NF_INET_LOCAL_OUT, priority, "", true}, {}};
-  output.rules.push_back({"to this node itself",
-                          {LoadMeta{NFT_META_OIF}, equals(host_bytes(kLoopbackIndex)), accept()}});
+  output.rules.push_back(over_loopback(NFT_META_OIF, "to this node itself"));
   if (flags == kRst) {
     output.rules.push_back({"of a connection of this node",
                             {LoadConnection{NFT_CT_STATUS}, Mask{host_bytes(kAssured)},

@@ -136,6 +136,12 @@ inline Expressions tcp_flags(std::uint8_t flags) {
          Expressions{LoadPayload{kTransport, 13, 1}, Mask{{kLookedAt}}, equals({flags})};
 }
 
+// By the interface that this meta key tells: NFT_META_IIF, NFT_META_OIF.
+inline Rule over_loopback(std::uint32_t key, const char* comment) {
+  constexpr std::uint32_t kLoopbackIndex = 1;  // in every network namespace
+  return {comment, {LoadMeta{key}, equals(host_bytes(kLoopbackIndex)), accept()}};
+}
+
 inline Rule under_lease() { return {"only as long as the lease lasts", {jump("open")}}; }
 inline Expressions answered() { return {Count{"accepted"}, accept()}; }
 inline Rule foreign_drop(const char* comment) { return {comment, {Count{"foreign"}, drop()}}; }

@@ -250,8 +250,7 @@ void Machine::log_view() const {
   }
   if (!has_quorum(s)) {
     text += "; no quorum";
-  } else if (s.config.votes_decide && s.config.device_lag == Nanos(0) && !s.config.partner &&
-             !has_votes(s)) {
+  } else if (lacks_votes(s)) {
     text += "; corosync says quorum, but these nodes have not its votes: takes nothing over";
   }
   out.push_back(Log{LogLevel::kNotice, std::move(text)});

@@ -46,8 +46,7 @@ bool Machine::doubtful_are_outvoted() const {
   if (!doubtful || s.config.partner || planted() == Plant::kCountTheDoubtful) return true;
   unsigned votes = 0;
   for (const ProcessId& process : effective_members(s)) {
-    const auto found = s.config.votes.find(process.node);
-    votes += found == s.config.votes.end() ? 1 : found->second;
+    votes += votes_of(s.config, process.node);
   }
   return votes >= s.config.quorum_votes;
 }
@@ -57,8 +56,7 @@ bool Machine::doubtful_are_outvoted() const {
 bool Machine::free_ones_are_free() const {
   if (s.partner.closed) return true;  // nobody else can hold any
   // What else Corosync may count, the other side may count too (or its rules have just changed).
-  const bool counted = s.config.partner || s.config.device_lag > Nanos(0) || has_votes(s);
-  if (s.config.votes_decide && !counted) return false;
+  if (lacks_votes(s)) return false;
   const bool plant = planted() == Plant::kTakeByOldBeat || planted() == Plant::kKeepUnproven ||
                      planted() == Plant::kLapseUnnoticed;  // which this rule makes up for
   const Nanos proven = plant ? now.raw : s.view.granted_from;

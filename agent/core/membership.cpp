@@ -139,8 +139,7 @@ void Machine::on(const QuorumChanged& event) {
   bool all_known = true;  // a node that was added since makes the quorum we know of too small
   for (const NodeId& node : event.members) {
     all_known = all_known && (s.config.votes.empty() || s.config.votes.contains(node));
-    const auto found = s.config.votes.find(node);
-    const unsigned votes = found == s.config.votes.end() ? 1 : found->second;
+    const unsigned votes = votes_of(s.config, node);
     votes_here += votes;
     if (std::find(event.joined.begin(), event.joined.end(), node) != event.joined.end()) continue;
     came_along += votes;

@@ -269,7 +269,7 @@ void Machine::send_hello() {
   hello.dropped.assign(s.dropped.begin(), s.dropped.end());
   std::sort(hello.dropped.begin(), hello.dropped.end());
   if (now.raw < s.companions_until) hello.companions = s.companions;
-  hello.votes = s.config.votes.contains(s.config.node) ? s.config.votes.at(s.config.node) : 1;
+  hello.votes = votes_of(s.config, s.config.node);
   hello.expected_votes = s.config.expected_votes;
   send(std::move(hello));
   s.view.hello_sent = true;

@@ -243,8 +243,11 @@ struct Step {
 // ---- Questions
 // --------------------------------------------------------------------------------------------
 
-// The nodes on our ring have the votes of a quorum, as far as we know those.
-[[nodiscard]] bool has_votes(const State& state);
+// Of this node, as far as we know.
+[[nodiscard]] unsigned votes_of(const Config& config, NodeId node);
+// Corosync may say quorum, but the nodes on our ring have not the votes of one, and it must be
+// theirs (Config::votes_decide): nobody's blocks may be taken.
+[[nodiscard]] bool lacks_votes(const State& state);
 // Quorate, as libquorum says of the ring that carries our messages.
 [[nodiscard]] bool has_quorum(const State& state);
 // In the group, on the ring and not excluded; sorted. What a Hello calls its group.

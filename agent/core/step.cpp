@@ -24,13 +24,17 @@ bool has_quorum(const State& state) {
   return state.ring && state.quorum && state.quorum->ring == *state.ring && state.quorum->quorate;
 }
 
-bool has_votes(const State& state) {
+unsigned votes_of(const Config& config, NodeId node) {
+  const auto found = config.votes.find(node);
+  return found == config.votes.end() ? 1 : found->second;
+}
+
+bool lacks_votes(const State& state) {
+  const Config& config = state.config;
+  if (!config.votes_decide || config.partner || config.device_lag > Nanos(0)) return false;
   unsigned votes = 0;
-  for (const NodeId& node : state.ring_members) {
-    const auto found = state.config.votes.find(node);
-    votes += found == state.config.votes.end() ? 1 : found->second;
-  }
-  return votes >= state.config.quorum_votes;
+  for (const NodeId& node : state.ring_members) votes += votes_of(config, node);
+  return votes < config.quorum_votes;
 }
 
 std::vector<ProcessId> view_members(const State& state) {
