@@ -63,7 +63,8 @@
   Y(BELIEVE_LENGTHS, kBelieveLengths, "goes by whatever length a netlink message says") \
   Y(ANY_BLOCK_COUNT, kAnyBlockCount, "takes any number of blocks that somebody says")   \
   Y(UNBOUNDED_LEASE, kUnboundedLease, "believes any lease that a file in /run names")   \
-  Y(LEAVE_UNANSWERED, kLeaveUnanswered, "hangs up on a request that is no JSON object")
+  Y(LEAVE_UNANSWERED, kLeaveUnanswered, "hangs up on a request that is no JSON object") \
+  Y(ANY_TRAILER, kAnyTrailer, "takes whatever follows the record of a connection")
 
 namespace saru {
 

@@ -73,13 +73,24 @@ struct FlowState {
   std::uint8_t scale_reply = 0;     // and the server
   std::uint32_t timeout_s = 0;      // until it would end if no packet came
   std::uint32_t mark = 0;
-  AddressBytes labels{};                   // 128 bits as in CTA_LABELS; all zero: none
+  AddressBytes labels{};                   // label n is bit n % 8 of byte n / 8; all zero: none
   std::optional<Translation> destination;  // DNAT
   std::optional<Translation> source;       // SNAT
   std::string helper;  // "ftp"; "": none. Printable ASCII without blanks, up to kMaxHelperSize
 
   bool operator==(const FlowState&) const = default;
 };
+
+// An event about a connection says of TCP and of labels only what is new: the rest of `now` is
+// taken from what was known `before`.
+inline void keep_unsaid(const FlowState& before, FlowState& now) {
+  if (now.tcp_state == 0) {
+    now.tcp_state = before.tcp_state;
+    now.scale_original = before.scale_original;
+    now.scale_reply = before.scale_reply;
+  }
+  if (now.labels == AddressBytes{}) now.labels = before.labels;
+}
 
 struct Flow {
   FlowKey key;
