@@ -4,20 +4,12 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "agent/core/fnv.h"
+
 namespace saru {
 namespace {
 
 using std::string;
-
-// FNV-1a, 64 bits: http://www.isthe.com/chongo/tech/comp/fnv/
-std::uint64_t fnv1a(const string& text) {
-  std::uint64_t hash = 0xcbf29ce484222325ULL;
-  for (const char c : text) {
-    hash ^= static_cast<unsigned char>(c);
-    hash *= 0x100000001b3ULL;
-  }
-  return hash;
-}
 
 tl::unexpected<Failure> refuse(const string& sentence) {
   return tl::unexpected(Failure{ExitCode::kBadConfiguration, sentence});

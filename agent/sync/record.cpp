@@ -251,6 +251,18 @@ tl::expected<Flow, const char*> decode(std::string_view key, std::string_view va
   return flow;
 }
 
+tl::expected<FlowKey, const char*> decode_key(std::string_view key) {
+  FlowKey result;
+  if (const char* wrong = read_key(key, result)) return tl::unexpected(wrong);
+  return result;
+}
+
+bool differ_in_timeout_only(std::string_view one, std::string_view other) {
+  constexpr std::size_t kTimeoutAt = 1;
+  return one.size() == other.size() && one.substr(0, kTimeoutAt) == other.substr(0, kTimeoutAt) &&
+         one.substr(kTimeoutAt + 1) == other.substr(kTimeoutAt + 1);
+}
+
 std::optional<std::size_t> key_size(std::string_view bytes) {
   if (bytes.empty()) return std::nullopt;
   const auto what = static_cast<unsigned char>(bytes.front());

@@ -43,6 +43,11 @@ std::string encode_value(const FlowState& state, bool v4, std::uint8_t protocol)
 // The flow that these two were written of. The error says what is wrong with them: nothing that
 // encode_* would not have written is taken.
 tl::expected<Flow, const char*> decode(std::string_view key, std::string_view value);
+tl::expected<FlowKey, const char*> decode_key(std::string_view key);
+
+// Whether two values (of one connection) differ in nothing but their timeout, which every packet
+// moves.
+bool differ_in_timeout_only(std::string_view one, std::string_view other);
 
 // How many bytes of the front are a key, or the value that belongs to `key`. Nothing if they end
 // before that, or cannot be one. What they say is not checked: decode() does.
