@@ -14,6 +14,7 @@
 #include <chrono>
 #include <fstream>
 #include <iostream>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <sstream>
@@ -177,6 +178,15 @@ class Driver {
     words >> quiet_ms;
     json flows = json::array();
     json answer = follow(quiet_ms, [&](Change change, Flow&& flow, std::uint32_t port) {
+      const std::string key = encode_key(flow.key);
+      if (const auto known = known_.find(key); known != known_.end()) {
+        keep_unsaid(known->second, flow.state);
+      }
+      if (change == Change::kGone) {
+        known_.erase(key);
+      } else {
+        known_[key] = flow.state;
+      }
       json one = flow_as_json(flow);
       one["change"] = kChanges.at(static_cast<std::size_t>(change));
       one["port"] = port;
@@ -276,6 +286,7 @@ class Driver {
     return {{"kib", resident * 4}};
   }
 
+  std::map<std::string, FlowState> known_;  // from events
   std::optional<ConntrackEvents> events_;
   std::optional<ConntrackDump> dump_;
   std::optional<ConntrackWriter> writer_;
