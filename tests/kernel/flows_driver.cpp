@@ -63,6 +63,8 @@ json translation(const std::optional<Translation>& nat, bool v4) {
   return json::array({address(nat->address, v4), nat->port});
 }
 
+json shift(const SequenceShift& one) { return {one.position, one.before, one.after}; }
+
 json flow_as_json(const Flow& flow) {
   const auto& [key, state] = flow;
   const std::string record_key = encode_key(key);
@@ -85,6 +87,7 @@ json flow_as_json(const Flow& flow) {
           {"labels", state.labels},
           {"dnat", translation(state.destination, key.v4)},
           {"snat", translation(state.source, key.v4)},
+          {"shifts", {shift(state.shift_original), shift(state.shift_reply)}},
           {"helper", state.helper}};
 }
 

@@ -60,6 +60,12 @@ class RandomFlows {
     if (random_.below(4) == 0) state.labels = bytes(16);
     if (flag()) state.destination = translation(key.v4);
     if (flag()) state.source = translation(key.v4);
+    if (key.protocol == kTcp && flag()) {
+      for (SequenceShift* shift : {&state.shift_original, &state.shift_reply}) {
+        const auto any32 = [&] { return static_cast<std::uint32_t>(random_.next()); };
+        *shift = {.position = any32(), .before = any32(), .after = any32()};
+      }
+    }
     if (random_.below(4) == 0) {
       state.helper.assign(1 + random_.below(FlowState::kMaxHelperSize), 'a');
       for (char& c : state.helper) c = static_cast<char>('!' + random_.below('~' - '!' + 1));

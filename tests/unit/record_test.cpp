@@ -164,13 +164,17 @@ TEST(Record, WhatIsBeyondTheLimitsIsBroughtWithinThem) {
   EXPECT_EQ(again->state.scale_original, FlowState::kMaxScale);
   EXPECT_EQ(again->state.scale_reply, FlowState::kMaxScale);
   EXPECT_EQ(again->state.helper, "");
-  flow.key.protocol = kUdp;  // which has neither state nor scales
-  EXPECT_EQ(decode(encode_key(flow.key), value_of(flow))->state.scale_reply, 0);
+  flow.state.shift_reply.after = 3;
+  flow.key.protocol = kUdp;  // which has neither state nor scales nor sequence numbers
+  const auto udp = decode(encode_key(flow.key), value_of(flow));
+  EXPECT_EQ(udp->state.scale_reply, 0);
+  EXPECT_EQ(udp->state.shift_reply, SequenceShift{});
 }
 
 TEST(Record, WhatAnEventDoesNotSayIsKept) {
   const FlowState before = web().state;
   FlowState labelled = before;
+  labelled.shift_reply.after = 3;
   labelled.labels = {4};
   FlowState now;
   now.timeout_s = 5;
@@ -178,6 +182,7 @@ TEST(Record, WhatAnEventDoesNotSayIsKept) {
   EXPECT_EQ(now.tcp_state, 3);
   EXPECT_EQ(now.scale_reply, 7);
   EXPECT_EQ(now.labels, labelled.labels);
+  EXPECT_EQ(now.shift_reply.after, 3U);
   EXPECT_EQ(now.timeout_s, 5U);
   EXPECT_FALSE(now.assured);
   now.tcp_state = 4;
