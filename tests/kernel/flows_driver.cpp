@@ -6,6 +6,7 @@
 //   dump            {"flows"}
 //   inject RECORD…  key and value in hexadecimal, with a colon between them
 //   remove KEY…
+//   current KEY     {"flow"}, null if there is none
 //   make N          N connections of 203.0.113.0/24 and others, with DNAT; unmake N
 //   count-dump, count-events: how many, and how long it took; memory: what this process holds
 #include <arpa/inet.h>
@@ -128,6 +129,7 @@ class Driver {
     if (command == "dump") return dump();
     if (command == "inject") return inject(words);
     if (command == "remove") return remove(words);
+    if (command == "current") return current(words);
     if (command == "make" || command == "unmake") return many(command == "make", words);
     if (command == "count-events") return count_events(words);
     if (command == "count-dump") return count_dump();
@@ -253,17 +255,31 @@ class Driver {
     return outcome_as_json(writer_->inject(flows));
   }
 
+  // Any value will do: only the key counts.
+  static tl::expected<Flow, const char*> only_key(const std::string& word) {
+    const std::string key = unhex(word);
+    const bool tcp = !key.empty() && (key.front() & 7) == 0;
+    return decode(key, std::string(tcp ? 4 : 2, '\0'));
+  }
+
   json remove(std::istringstream& words) {
     std::vector<FlowKey> keys;
     for (std::string word; words >> word;) {
-      // Any value will do: only the key counts.
-      const std::string key = unhex(word);
-      const std::string tcp = key.empty() || (key.front() & 7) != 0 ? "" : std::string(2, '\0');
-      const auto flow = decode(key, std::string(2, '\0') + tcp);
+      const auto flow = only_key(word);
       if (!flow) return {{"error", flow.error()}};
       keys.push_back(flow->key);
     }
     return outcome_as_json(writer_->remove(keys));
+  }
+
+  json current(std::istringstream& words) {
+    std::string word;
+    words >> word;
+    const auto flow = only_key(word);
+    if (!flow) return {{"error", flow.error()}};
+    const auto now = writer_->current(flow->key);
+    if (!now) return {{"error", now.error().text}};
+    return {{"flow", *now ? flow_as_json(**now) : json(nullptr)}};
   }
 
   json many(bool make, std::istringstream& words) {
