@@ -32,7 +32,7 @@ class ConntrackEvents {
  public:
   // Subscribed to new, update and destroy. The receive buffer is `buffer_size` bytes, or as many as
   // net.core.rmem_max allows without CAP_NET_ADMIN.
-  static constexpr int kBufferSize = 16 << 20;
+  static constexpr int kBufferSize = 64 << 20;
   static nft::Result<ConntrackEvents> open(int buffer_size = kBufferSize);
   ConntrackEvents(ConntrackEvents&&) noexcept;
   ConntrackEvents& operator=(ConntrackEvents&&) noexcept;
