@@ -3,15 +3,18 @@
 // CAP_NET_ADMIN. No call waits for anything.
 //
 // Only connections that is_carried() names are seen, TCP, UDP, UDP-Lite, ICMP and ICMPv6, and only
-// once they are confirmed (their first packet got through). Not carried: sequence adjustments,
-// expectations and masters (linux/netfilter/nfnetlink_conntrack.h: CTA_SEQ_ADJ_*, CTA_TUPLE_MASTER,
-// the subsystem CTNETLINK_EXP), security labels, counters, synproxy.
+// once they are confirmed (their first packet got through). What helpers such as "ftp" do with a
+// control connection goes on where it is carried to: its name, and what it has shifted. What it
+// awaits is not carried (linux/netfilter/nfnetlink_conntrack.h: the subsystem CTNETLINK_EXP): a
+// data connection that was announced on one node and begins on another is nobody's. Nor are
+// masters, security labels, counters and synproxy's numbers.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -29,7 +32,7 @@ class ConntrackEvents {
  public:
   // Subscribed to new, update and destroy. The receive buffer is `buffer_size` bytes, or as many as
   // net.core.rmem_max allows without CAP_NET_ADMIN.
-  static constexpr int kBufferSize = 16 << 20;
+  static constexpr int kBufferSize = 64 << 20;
   static nft::Result<ConntrackEvents> open(int buffer_size = kBufferSize);
   ConntrackEvents(ConntrackEvents&&) noexcept;
   ConntrackEvents& operator=(ConntrackEvents&&) noexcept;
@@ -97,6 +100,10 @@ class ConntrackWriter {
     std::size_t failed = 0;
     std::string first_error;  // of what failed, or was made without its helper; "": none
   };
+
+  // What the kernel has of a connection now; nothing if it has none. Of one with a helper take it
+  // before it is given away: no event tells of the shift of its sequence numbers (Linux 6.18).
+  nft::Result<std::optional<Flow>> current(const FlowKey& key);
 
   // An entry with a flow's original tuple, in either direction, is deleted before it is made anew:
   // a connection that was once moved away from here must not be gone on with where it was left. A

@@ -82,6 +82,30 @@ std::string helper_in(const nf_conntrack* ct) {
   return {name, strnlen(name, FlowState::kMaxHelperSize)};
 }
 
+// The attributes of a shift.
+struct ShiftNames {
+  nf_conntrack_attr position, before, after;
+};
+constexpr ShiftNames kShiftOriginal = {ATTR_ORIG_NAT_SEQ_CORRECTION_POS,
+                                       ATTR_ORIG_NAT_SEQ_OFFSET_BEFORE,
+                                       ATTR_ORIG_NAT_SEQ_OFFSET_AFTER};
+constexpr ShiftNames kShiftReply = {ATTR_REPL_NAT_SEQ_CORRECTION_POS,
+                                    ATTR_REPL_NAT_SEQ_OFFSET_BEFORE,
+                                    ATTR_REPL_NAT_SEQ_OFFSET_AFTER};
+
+SequenceShift shift_in(const nf_conntrack* ct, const ShiftNames& names) {
+  return {.position = nfct_get_attr_u32(ct, names.position),
+          .before = nfct_get_attr_u32(ct, names.before),
+          .after = nfct_get_attr_u32(ct, names.after)};
+}
+
+void set_shift(nf_conntrack* ct, const ShiftNames& names, const SequenceShift& shift) {
+  if (shift == SequenceShift{}) return;
+  nfct_set_attr_u32(ct, names.position, shift.position);
+  nfct_set_attr_u32(ct, names.before, shift.before);
+  nfct_set_attr_u32(ct, names.after, shift.after);
+}
+
 struct Found {
   std::uint16_t type;  // of the innermost attribute
   std::optional<std::uint16_t> value;
@@ -182,6 +206,8 @@ void read_state(const nf_conntrack* ct, FlowState& state) {
   state.mark = nfct_get_attr_u32(ct, ATTR_MARK);
   state.labels = labels_in(ct);
   state.helper = helper_in(ct);
+  state.shift_original = shift_in(ct, kShiftOriginal);
+  state.shift_reply = shift_in(ct, kShiftReply);
 }
 
 // ---- What a message is told
@@ -225,6 +251,8 @@ void set_tcp(nf_conntrack* ct, const FlowState& state) {
        {ATTR_TCP_FLAGS_ORIG, ATTR_TCP_FLAGS_REPL, ATTR_TCP_MASK_ORIG, ATTR_TCP_MASK_REPL}) {
     nfct_set_attr_u8(ct, name, kFlags);
   }
+  set_shift(ct, kShiftOriginal, state.shift_original);
+  set_shift(ct, kShiftReply, state.shift_reply);
 }
 
 void set_labels(nf_conntrack* ct, const AddressBytes& labels) {

@@ -23,6 +23,7 @@ using nft::Refusal;
 using nft::Result;
 
 constexpr const char* kMaking = "make a connection in conntrack";
+constexpr const char* kReading = "read a connection of conntrack";
 constexpr const char* kRemoving = "remove a connection from conntrack";
 // Messages in one send(): enough that the call costs little, few enough that all answers fit.
 constexpr std::size_t kMost = 256;
@@ -30,6 +31,16 @@ constexpr std::size_t kMostMessages = 2 * kMost;  // each may need a removal bef
 constexpr std::size_t kReceiveSize = std::size_t{1} << 16;
 constexpr int kSendTries = 100;
 constexpr int kLastErrno = 4096;  // MAX_ERRNO in the kernel, and 1
+
+constexpr std::uint16_t ctnetlink_type(int message) {
+  return static_cast<std::uint16_t>(NFNL_SUBSYS_CTNETLINK << 8 | message);
+}
+
+void put_generic(nlmsghdr* message, bool v4) {
+  auto* generic = static_cast<nfgenmsg*>(mnl_nlmsg_put_extra_header(message, sizeof(nfgenmsg)));
+  generic->nfgen_family = v4 ? AF_INET : AF_INET6;
+  generic->version = NFNETLINK_V0;
+}
 
 std::string words_for(int code, const char* doing) {
   std::string text = Refusal{code, doing, ""}.error().text;
@@ -90,12 +101,10 @@ nlmsghdr* ConntrackWriter::Impl::start(int type, int flags, bool v4) {
   char* at = messages.data() + used;
   std::fill_n(at, kMessageRoom, '\0');
   nlmsghdr* message = mnl_nlmsg_put_header(at);
-  message->nlmsg_type = static_cast<std::uint16_t>(NFNL_SUBSYS_CTNETLINK << 8 | type);
+  message->nlmsg_type = ctnetlink_type(type);
   message->nlmsg_flags = static_cast<std::uint16_t>(NLM_F_REQUEST | flags);
   message->nlmsg_seq = first_sequence + static_cast<std::uint32_t>(codes.size());
-  auto* generic = static_cast<nfgenmsg*>(mnl_nlmsg_put_extra_header(message, sizeof(nfgenmsg)));
-  generic->nfgen_family = v4 ? AF_INET : AF_INET6;
-  generic->version = NFNETLINK_V0;
+  put_generic(message, v4);
   return message;
 }
 
@@ -200,6 +209,18 @@ Result<ConntrackWriter> ConntrackWriter::open() {
 }
 
 std::uint32_t ConntrackWriter::port_id() const { return impl_->socket.port_id(); }
+
+Result<std::optional<Flow>> ConntrackWriter::current(const FlowKey& key) {
+  nft::Batch& batch = nft::scratch();
+  nlmsghdr* message = batch.add(ctnetlink_type(IPCTNL_MSG_CT_GET), 0, kReading);
+  put_generic(message, key.v4);
+  if (!put_key(message, key)) return nft::fail(Refusal{EPROTONOSUPPORT, kReading, ""});
+  std::optional<Flow> flow;
+  const auto refusal =
+      impl_->socket.query(batch, [&](const nlmsghdr* answer) { flow = flow_in(answer); });
+  if (refusal && refusal->code != ENOENT) return nft::fail(*refusal);
+  return flow;
+}
 
 ConntrackWriter::Outcome ConntrackWriter::inject(std::span<const Flow> flows) {
   Outcome outcome;

@@ -61,6 +61,16 @@ struct Translation {
   bool operator==(const Translation&) const = default;
 };
 
+// What a helper's rewriting has added to TCP's sequence numbers of one direction: `before` up to
+// and with `position`, `after` behind it; modulo 2^32 (CTA_SEQADJ_*).
+struct SequenceShift {
+  std::uint32_t position = 0;
+  std::uint32_t before = 0;
+  std::uint32_t after = 0;
+
+  bool operator==(const SequenceShift&) const = default;
+};
+
 struct FlowState {
   static constexpr std::uint8_t kMaxTcpState = 9;    // TCP_CONNTRACK_SYN_SENT2, the kernel's last
   static constexpr std::uint8_t kMaxScale = 14;      // RFC 7323, 2.3
@@ -77,11 +87,13 @@ struct FlowState {
   std::optional<Translation> destination;  // DNAT
   std::optional<Translation> source;       // SNAT
   std::string helper;  // "ftp"; "": none. Printable ASCII without blanks, up to kMaxHelperSize
+  SequenceShift shift_original{};  // TCP; all zero: none
+  SequenceShift shift_reply{};
 
   bool operator==(const FlowState&) const = default;
 };
 
-// An event about a connection says of TCP and of labels only what is new: the rest of `now` is
+// An event says of TCP, of labels and of shifts only what is new: the rest of `now` is
 // taken from what was known `before`.
 inline void keep_unsaid(const FlowState& before, FlowState& now) {
   if (now.tcp_state == 0) {
@@ -90,6 +102,10 @@ inline void keep_unsaid(const FlowState& before, FlowState& now) {
     now.scale_reply = before.scale_reply;
   }
   if (now.labels == AddressBytes{}) now.labels = before.labels;
+  if (now.shift_original == SequenceShift{} && now.shift_reply == SequenceShift{}) {
+    now.shift_original = before.shift_original;
+    now.shift_reply = before.shift_reply;
+  }
 }
 
 struct Flow {

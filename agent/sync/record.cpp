@@ -23,11 +23,12 @@ constexpr unsigned kSource = 0x08;
 constexpr unsigned kMark = 0x10;
 constexpr unsigned kLabels = 0x20;
 constexpr unsigned kHelper = 0x40;
-constexpr unsigned kValueBits = 0x7f;
+constexpr unsigned kShifts = 0x80;
 
 constexpr std::size_t kPortSize = 2;
 constexpr std::size_t kMarkSize = 4;
 constexpr std::size_t kTcpSize = 2;
+constexpr std::size_t kShiftsSize = 24;
 
 // The code of each protocol is its place here.
 constexpr std::array kProtocols = {kTcp, kUdp, kUdpLite, kIcmp};
@@ -80,6 +81,9 @@ class Writer {
     raw(nat.address, address_size(v4));
     number(nat.port, kPortSize);
   }
+  void shift(const SequenceShift& shift) {
+    for (const std::uint32_t value : {shift.position, shift.before, shift.after}) number(value, 4);
+  }
   std::string take() { return std::move(bytes_); }
 
  private:
@@ -113,6 +117,11 @@ class Reader {
     const AddressBytes address = bytes(address_size(v4));
     return {.address = address, .port = port()};
   }
+  SequenceShift shift() {
+    SequenceShift shift;
+    for (std::uint32_t* value : {&shift.position, &shift.before, &shift.after}) *value = number(4);
+    return shift;
+  }
 
   // Whether exactly what there is has been read.
   bool ended_well() const { return !short_ && (rest_.empty() || planted() == Plant::kAnyTrailer); }
@@ -124,16 +133,21 @@ class Reader {
 
 bool is_none(const AddressBytes& labels) { return labels == AddressBytes{}; }
 
+bool is_shifted(const FlowState& state) {
+  return state.shift_original != SequenceShift{} || state.shift_reply != SequenceShift{};
+}
+
 bool is_helper(std::string_view name) {
   return !name.empty() && name.size() <= FlowState::kMaxHelperSize &&
          std::all_of(name.begin(), name.end(), [](char c) { return c > ' ' && c < 0x7f; });
 }
 
-unsigned what_of(const FlowState& state) {
+unsigned what_of(const FlowState& state, std::uint8_t protocol) {
   return (state.assured ? kAssured : 0) | (state.seen_reply ? kSeenReply : 0) |
          (state.destination ? kDestination : 0) | (state.source ? kSource : 0) |
          (state.mark != 0 ? kMark : 0) | (is_none(state.labels) ? 0 : kLabels) |
-         (is_helper(state.helper) ? kHelper : 0);
+         (is_helper(state.helper) ? kHelper : 0) |
+         (protocol == kTcp && is_shifted(state) ? kShifts : 0);
 }
 
 // nullptr: it is one.
@@ -181,13 +195,18 @@ const char* read_rest(Reader& in, unsigned what, bool v4, FlowState& state) {
     state.helper = in.raw(in.number(1));
     if (!is_helper(state.helper)) return "no name of a helper";
   }
+  if ((what & kShifts) != 0) {
+    state.shift_original = in.shift();
+    state.shift_reply = in.shift();
+    if (!is_shifted(state)) return "no shifts are written as none";
+  }
   return in.ended_well() ? nullptr : "a value of a wrong size";
 }
 
 const char* read_value(std::string_view bytes, const FlowKey& key, FlowState& state) {
   Reader in(bytes);
   const unsigned what = in.number(1);
-  if ((what & ~kValueBits) != 0) return "a value of an unknown kind";
+  if ((what & kShifts) != 0 && key.protocol != kTcp) return "shifts of what is not TCP";
   state.assured = (what & kAssured) != 0;
   state.seen_reply = (what & kSeenReply) != 0;
   const unsigned code = in.number(1);
@@ -224,7 +243,7 @@ std::string encode_key(const FlowKey& key) {
 
 std::string encode_value(const FlowState& state, bool v4, std::uint8_t protocol) {
   if (!is_carried(v4, protocol)) return {};
-  const unsigned what = what_of(state);
+  const unsigned what = what_of(state, protocol);
   Writer out;
   out.byte(what);
   out.byte(timeout_code(state.timeout_s));
@@ -240,6 +259,10 @@ std::string encode_value(const FlowState& state, bool v4, std::uint8_t protocol)
   if ((what & kHelper) != 0) {
     out.byte(static_cast<unsigned>(state.helper.size()));
     out.text(state.helper);
+  }
+  if ((what & kShifts) != 0) {
+    out.shift(state.shift_original);
+    out.shift(state.shift_reply);
   }
   return out.take();
 }
@@ -277,7 +300,6 @@ std::optional<std::size_t> value_size(std::string_view bytes, std::string_view k
   if (bytes.empty() || !key_size(key)) return std::nullopt;
   const auto of_key = static_cast<unsigned char>(key.front());
   const auto what = static_cast<unsigned char>(bytes.front());
-  if ((what & ~kValueBits) != 0) return std::nullopt;
   const std::size_t translation = address_size((of_key & kIpv6) == 0) + kPortSize;
   std::size_t size = 2;
   if (protocol_of(of_key) == kTcp) size += kTcpSize;
@@ -289,6 +311,7 @@ std::optional<std::size_t> value_size(std::string_view bytes, std::string_view k
     if (size >= bytes.size()) return std::nullopt;
     size += 1 + static_cast<unsigned char>(bytes[size]);
   }
+  if ((what & kShifts) != 0) size += kShiftsSize;
   if (size > bytes.size()) return std::nullopt;
   return size;
 }

@@ -7,12 +7,13 @@
 //          (bit 3), direction of the zone (bits 4-5), 0
 //          zone, 2 bytes, if there is one
 //          source and destination address (4 or 16 bytes each), source and destination port
-//   value  what, 1 byte: assured, seen_reply, destination, source, mark, labels, helper, 0
+//   value  what, 1 byte: assured, seen_reply, destination, source, mark, labels, helper, shifts
 //          timeout, 1 byte
 //          TCP: state | scale_original << 4, scale_reply
 //          the following where `what` names it:
 //          destination, source (address and port each), mark (4 bytes), labels (16),
-//          helper (its size in one byte, then the name)
+//          helper (its size in one byte, then the name), shifts (of TCP: position, before and
+//          after, 4 bytes each, of the original direction and of the reply's)
 //
 // TCP over IPv4 with DNAT takes 13 + 10 bytes, over IPv6 37 + 22.
 #pragma once

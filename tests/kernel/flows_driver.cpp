@@ -6,6 +6,7 @@
 //   dump            {"flows"}
 //   inject RECORD…  key and value in hexadecimal, with a colon between them
 //   remove KEY…
+//   current KEY     {"flow"}, null if there is none
 //   make N          N connections of 203.0.113.0/24 and others, with DNAT; unmake N
 //   count-dump, count-events: how many, and how long it took; memory: what this process holds
 #include <arpa/inet.h>
@@ -14,6 +15,7 @@
 #include <chrono>
 #include <fstream>
 #include <iostream>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <sstream>
@@ -62,6 +64,8 @@ json translation(const std::optional<Translation>& nat, bool v4) {
   return json::array({address(nat->address, v4), nat->port});
 }
 
+json shift(const SequenceShift& one) { return {one.position, one.before, one.after}; }
+
 json flow_as_json(const Flow& flow) {
   const auto& [key, state] = flow;
   const std::string record_key = encode_key(key);
@@ -84,6 +88,7 @@ json flow_as_json(const Flow& flow) {
           {"labels", state.labels},
           {"dnat", translation(state.destination, key.v4)},
           {"snat", translation(state.source, key.v4)},
+          {"shifts", {shift(state.shift_original), shift(state.shift_reply)}},
           {"helper", state.helper}};
 }
 
@@ -124,6 +129,7 @@ class Driver {
     if (command == "dump") return dump();
     if (command == "inject") return inject(words);
     if (command == "remove") return remove(words);
+    if (command == "current") return current(words);
     if (command == "make" || command == "unmake") return many(command == "make", words);
     if (command == "count-events") return count_events(words);
     if (command == "count-dump") return count_dump();
@@ -177,6 +183,15 @@ class Driver {
     words >> quiet_ms;
     json flows = json::array();
     json answer = follow(quiet_ms, [&](Change change, Flow&& flow, std::uint32_t port) {
+      const std::string key = encode_key(flow.key);
+      if (const auto known = known_.find(key); known != known_.end()) {
+        keep_unsaid(known->second, flow.state);
+      }
+      if (change == Change::kGone) {
+        known_.erase(key);
+      } else {
+        known_[key] = flow.state;
+      }
       json one = flow_as_json(flow);
       one["change"] = kChanges.at(static_cast<std::size_t>(change));
       one["port"] = port;
@@ -240,17 +255,31 @@ class Driver {
     return outcome_as_json(writer_->inject(flows));
   }
 
+  // Any value will do: only the key counts.
+  static tl::expected<Flow, const char*> only_key(const std::string& word) {
+    const std::string key = unhex(word);
+    const bool tcp = !key.empty() && (key.front() & 7) == 0;
+    return decode(key, std::string(tcp ? 4 : 2, '\0'));
+  }
+
   json remove(std::istringstream& words) {
     std::vector<FlowKey> keys;
     for (std::string word; words >> word;) {
-      // Any value will do: only the key counts.
-      const std::string key = unhex(word);
-      const std::string tcp = key.empty() || (key.front() & 7) != 0 ? "" : std::string(2, '\0');
-      const auto flow = decode(key, std::string(2, '\0') + tcp);
+      const auto flow = only_key(word);
       if (!flow) return {{"error", flow.error()}};
       keys.push_back(flow->key);
     }
     return outcome_as_json(writer_->remove(keys));
+  }
+
+  json current(std::istringstream& words) {
+    std::string word;
+    words >> word;
+    const auto flow = only_key(word);
+    if (!flow) return {{"error", flow.error()}};
+    const auto now = writer_->current(flow->key);
+    if (!now) return {{"error", now.error().text}};
+    return {{"flow", *now ? flow_as_json(**now) : json(nullptr)}};
   }
 
   json many(bool make, std::istringstream& words) {
@@ -276,6 +305,7 @@ class Driver {
     return {{"kib", resident * 4}};
   }
 
+  std::map<std::string, FlowState> known_;  // from events
   std::optional<ConntrackEvents> events_;
   std::optional<ConntrackDump> dump_;
   std::optional<ConntrackWriter> writer_;
