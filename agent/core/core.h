@@ -76,8 +76,8 @@ struct LingerEnded {
 };
 
 // The flows of these blocks, as the others told them, are in this kernel's conntrack. Answers the
-// Prepare of this `ticket`.
-struct Prepared {
+// PlaceFlows of this `ticket`.
+struct FlowsPlaced {
   std::uint64_t ticket = 0;
   BlockSet blocks{};
 };
@@ -137,7 +137,7 @@ struct AuditRequested {
 };
 
 using EventBody = std::variant<GroupChanged, RingChanged, QuorumChanged, Received, NotUnderstood,
-                               KernelDone, KernelDisturbed, LingerEnded, Prepared, Synced, Joined,
+                               KernelDone, KernelDisturbed, LingerEnded, FlowsPlaced, Synced, Joined,
                                Tick, SetEligible, SetWeight, VotesChanged, Reconfigure,
                                StopRequested, Disconnected, Fenced, ConfirmedDead, AuditRequested>;
 struct Event {
@@ -166,9 +166,9 @@ struct KernelWrite {
   std::optional<std::uint64_t> config;
 };
 
-// Put the flows of these blocks into this kernel's conntrack, then answer Prepared: no packet of
+// Put the flows of these blocks into this kernel's conntrack, then answer FlowsPlaced: no packet of
 // them is accepted before. Each ticket adds to those before it in the same view.
-struct Prepare {
+struct PlaceFlows {
   std::uint64_t ticket = 0;
   BlockSet blocks{};
 };
@@ -198,7 +198,7 @@ struct Log {
   std::string text;
 };
 
-using Action = std::variant<Send, KernelWrite, Prepare, Rejoin, Left, ReplyAudit, AuditAnswer, Log>;
+using Action = std::variant<Send, KernelWrite, PlaceFlows, Rejoin, Left, ReplyAudit, AuditAnswer, Log>;
 
 struct Step;  // agent/core/state.h: {State state; std::vector<Action> actions;}
 [[nodiscard]] Step step(State state, const Event& event);

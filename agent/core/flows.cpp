@@ -45,7 +45,7 @@ void Machine::prepare(const BlockSet& blocks) {
   const BlockSet wanted = blocks - s.preparing;
   if (wanted.empty()) return;
   s.preparing |= wanted;
-  out.push_back(Prepare{s.next_ticket++, wanted});
+  out.push_back(PlaceFlows{s.next_ticket++, wanted});
 }
 
 BlockSet Machine::prepared_of(const BlockSet& ready) const {
@@ -58,7 +58,7 @@ void Machine::prepare_what_comes() {
   if (s.view.confirmed && has_quorum(s) && !s.stopping) prepare(s.view.to_free);
 }
 
-void Machine::on(const Prepared& event) {
+void Machine::on(const FlowsPlaced& event) {
   if (event.ticket < s.first_ticket || event.blocks.blocks() != s.config.blocks) return;
   s.prepared |= event.blocks;
 }

@@ -131,7 +131,7 @@ struct Machine {
   void say_linger_done();
 
   // flows.cpp: connections that whoever takes their block goes on with
-  void on(const Prepared& event);
+  void on(const FlowsPlaced& event);
   void on(const Synced& event);
   void look_who_is_synced();
   bool counts_as_synced(const Hello& hello) const;

@@ -253,7 +253,7 @@ void FlowSync::remove_what_is_nobodys() {
 
 // ---- Putting connections in place --------------------------------------------------------------
 
-void FlowSync::prepare(const Prepare& action) {
+void FlowSync::prepare(const PlaceFlows& action) {
   if (action.blocks.blocks() != mine_.blocks()) return;
   preparing_.push_back({action.ticket, action.blocks, host_.now()});
   go_on_preparing();
@@ -279,7 +279,7 @@ void FlowSync::put(const Waiting& one) {
   one.blocks.for_each([&](BlockId block) {
     kernel_.inject([this, block] { return flows_of(block); }, nullptr);
   });
-  kernel_.inject(nothing, [this, one] { host_.feed(Prepared{one.ticket, one.blocks}); });
+  kernel_.inject(nothing, [this, one] { host_.feed(FlowsPlaced{one.ticket, one.blocks}); });
 }
 
 std::vector<Flow> FlowSync::flows_of(BlockId block) {

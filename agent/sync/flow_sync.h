@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // connections=sync: every member tells the others of the connections in its blocks, and whoever
 // takes a block puts them into its own conntrack before. Follows the core's state; the core decides
-// nothing by what this does but when a block may be taken (Prepare) and who counts (Synced).
+// nothing by what this does but when a block may be taken (PlaceFlows) and who counts (Synced).
 #pragma once
 
 #include <qb/qbloop.h>
@@ -58,7 +58,7 @@ class FlowSync {
   void follow();
   // Before Released is sent: what is still to be told of these blocks goes first.
   void give_up(const BlockSet& blocks);
-  void prepare(const Prepare& action);
+  void prepare(const PlaceFlows& action);
   // Flows, FlowDigest or FlowsWanted was delivered.
   void deliver(const Message& message);
   // The configuration in force is another one.

@@ -120,7 +120,7 @@ void World::carry_out(unsigned node, const Action& action) {
     send(node, one->message);
   } else if (const auto* write = std::get_if<KernelWrite>(&action)) {
     begin_write(node, *write);
-  } else if (const auto* flows = std::get_if<Prepare>(&action)) {
+  } else if (const auto* flows = std::get_if<PlaceFlows>(&action)) {
     prepare(node, *flows);
   } else if (const auto* again = std::get_if<Rejoin>(&action)) {
     trace(node, "rejoins: " + again->reason);
@@ -324,7 +324,7 @@ void World::end_lingering(unsigned node) {
 // ---- Connections that are told to the others ---------------------------------------------------
 
 // Some take long: many connections, or a busy machine.
-void World::prepare(unsigned node, const Prepare& action) {
+void World::prepare(unsigned node, const PlaceFlows& action) {
   const unsigned longest = lingers_.below(16) == 0 ? 800 : 60;
   const Time takes = static_cast<Time>(lingers_.below(longest)) * kMs;
   at(now_ + takes, [=, this, pid = machines_[node].process->id.pid] {
@@ -332,7 +332,7 @@ void World::prepare(unsigned node, const Prepare& action) {
     if (still == nullptr || machines_[node].asleep) return;
     if (still->prepared.blocks() != action.blocks.blocks()) still->prepared = action.blocks;
     still->prepared |= action.blocks;
-    still->own.push_back(Prepared{action.ticket, action.blocks});
+    still->own.push_back(FlowsPlaced{action.ticket, action.blocks});
     pump_soon(node, 0);
   });
 }

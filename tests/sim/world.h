@@ -271,7 +271,7 @@ class World {
   void commit(unsigned node);
   void answer_write(unsigned node, bool ok, const std::string& error);
   void end_lingering(unsigned node);
-  void prepare(unsigned node, const Prepare& action);
+  void prepare(unsigned node, const PlaceFlows& action);
   void sync_soon(unsigned node);
   void look_at_taken(unsigned node, const BlockSet& before);
   void schedule_wake(unsigned node);
