@@ -69,7 +69,7 @@ void add_by_value(Chain& chain, const TableConfig& config, Selector selector, co
 }
 
 Expressions quoted_protocol(bool v4, const Expressions& is) {
-  const Place quoted{v4, Way::kQuoted};
+  const Place quoted{v4, Way::kQuoted};  // the same in both directions
   const std::uint32_t next = quoted.ip() + (v4 ? SARU_V4_PROTOCOL : SARU_V6_PROTOCOL);
   const Expressions ported = Expressions{LoadPayload{kTransport, next, 1}} + is;
   if (!v4) {
