@@ -36,6 +36,9 @@ class Daemon {
     nft::Table table;
     nft::Watch watch;
     nft::Link link;
+    std::optional<nft::Link> inside = std::nullopt;  // where the table has that side
+
+    nft::Link& link_to(nft::Side side) { return side == nft::Side::kInside ? *inside : link; }
   };
   struct Callbacks {
     // In the group, the gate stands.
@@ -92,7 +95,7 @@ class Daemon {
   void on_wakeup();
   void on_clock_step();
   void on_notices();
-  void on_carrier(bool carrier, const std::string& text);
+  void on_carrier(nft::Side side, bool carrier, const std::string& text);
   void on_renewal_due();
   void after_step();
   bool give_up_if_stuck();
@@ -108,12 +111,14 @@ class Daemon {
   void execute(const Log& action);
 
   // The kernel besides the table.
-  void repair_link(const std::string& why);
-  void look_at_link(const std::string& why);
-  void remake_link(const std::string& why);
-  void tell_warnings(std::vector<std::string> now);
+  void repair_link(nft::Side side, const std::string& why);
+  void look_at_link(nft::Side side, const std::string& why);
+  void remake_link(nft::Side side, const std::string& why);
+  void tell_warnings(nft::Side side, std::vector<std::string> of_side);
   void announce();
-  bool nic_is_up() const;
+  bool nic_is_up(nft::Side side) const;
+  bool nics_are_up() const;
+  std::vector<nft::Side> sides() const { return nft::sides_of(kernel_.table.config()); }
   void note_repair(const std::string& what);
   std::vector<std::string> kernel_problems();
 
@@ -167,7 +172,8 @@ class Daemon {
   Ending ending_ = Ending::kNo;
   Nanos end_by_{0};
   bool said_leave_ = false;
-  Nanos link_repaired_{0};
+  std::map<nft::Side, Nanos> link_repaired_;
+  std::map<nft::Side, std::vector<std::string>> link_warnings_;
   Nanos armed_for_{0};
   std::optional<PendingAudit> audit_;
   std::optional<ClientId> stop_client_;

@@ -29,6 +29,13 @@ enum class Fencing {
 // What this run of sarud is for.
 enum class Task { kServe, kValidate, kValidateNode, kReload, kCleanup };
 
+// The second network of a director, that of the hosts behind it.
+struct Inside {
+  std::vector<ServiceAddress> addresses;  // at least one; in the order given
+  std::string nic;
+  MacAddress mac;  // shared, derived from that of the outside
+};
+
 struct Options {
   bool stays() const { return connections == "stay"; }
 
@@ -36,6 +43,7 @@ struct Options {
   std::uint16_t id = 1;
   std::vector<ServiceAddress> addresses;  // at least one; in the order given
   std::string nic;
+  std::optional<Inside> inside;
   unsigned blocks = kDefaultBlocks;
   Selection selection;  // what a packet's block is computed from; the seed derived unless given
   std::string delivery;

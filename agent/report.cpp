@@ -143,6 +143,19 @@ bool waits_for(const State& state, NodeId partner) {
          std::find(ring.begin(), ring.end(), partner) == ring.end();
 }
 
+json texts_of(const std::vector<ServiceAddress>& addresses) {
+  json texts = json::array();
+  for (const ServiceAddress& address : addresses) texts.push_back(address.ip.text());
+  return texts;
+}
+
+json describe_inside(const Options& options) {
+  if (!options.inside) return nullptr;
+  return {{"addresses", texts_of(options.inside->addresses)},
+          {"nic", options.inside->nic},
+          {"mac", options.inside->mac.text()}};
+}
+
 // The other one of two nodes that can both be quorate alone.
 json describe_partner(const State& state, const Surroundings& around) {
   if (!state.config.partner) return nullptr;
@@ -174,8 +187,6 @@ string state_word(const State& state, const Surroundings& around, const Instant&
 json describe(const State& state, const Options& options, const Surroundings& around,
               const Instant& now) {
   const string own_state = state_word(state, around, now);
-  json addresses = json::array();
-  for (const ServiceAddress& address : options.addresses) addresses.push_back(address.ip.text());
   json owners = json::array();
   for (const auto& owner : table_of(state, around)) {
     owners.push_back(owner ? json(owner->value) : json(nullptr));
@@ -189,9 +200,10 @@ json describe(const State& state, const Options& options, const Surroundings& ar
           {"pid", getpid()},
           {"node", state.config.node_name},
           {"node_id", state.config.node.value},
-          {"addresses", std::move(addresses)},
+          {"addresses", texts_of(options.addresses)},
           {"nic", options.nic},
           {"mac", options.mac.text()},
+          {"inside", describe_inside(options)},
           {"blocks", options.blocks},
           {"selector", selector_name(options.selection.selector)},
           {"services", to_text(options.selection.services)},

@@ -45,11 +45,10 @@ struct Surroundings {
 
 // Everything that `saructl status`, `map` and `owner` show:
 // {"ok", "version", "id", "label", "node", "node_id", "pid", "addresses", "nic", "mac", "blocks",
-//  "selector", "delivery", "connections", "lease_ms", "lease_left_ms", "weight", "eligible",
-//  "draining", "gate", "quorate", "state", "owns", "held", "lingering", "contested",
-//  "lingering_connections": null or a number,
-//  "restored": null or {"ms_ago", "what"},
-//  "config": {"hash", "next": null or hash, "waiting_for": [node]},
+//  "inside": null or {"addresses", "nic", "mac"}, "selector", "delivery", "connections",
+//  "lease_ms", "lease_left_ms", "weight", "eligible", "draining", "gate", "quorate", "state",
+//  "owns", "held", "lingering", "contested", "lingering_connections": null or a number, "restored":
+//  null or {"ms_ago", "what"}, "config": {"hash", "next": null or hash, "waiting_for": [node]},
 //  "view": {"open", "ring", "round", "confirmed", "reason", "age_ms", "moved"},
 //  "partner": null or {"node", "closed", "may_hold", "blind": null or reason},
 //  "members": [{"id", "node", "owns", "weight", "state"}], "warnings": [sentence],

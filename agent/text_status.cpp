@@ -132,6 +132,12 @@ string text_of_status(const json& status) {
   string text = "saru " + std::to_string(status.at("id").get<unsigned>()) + ": " +
                 joined(status.at("addresses")) + " on " + status.at("nic").get<string>() +
                 (label.empty() ? "" : " (" + label + ")") + "\n";
+  const json inside = status.value("inside", json());
+  if (inside.is_object()) {
+    text +=
+        line("inside", joined(inside.at("addresses")) + " on " + inside.at("nic").get<string>() +
+                           ", MAC " + inside.at("mac").get<string>());
+  }
   text +=
       line("this node", status.at("node").get<string>() + ", " + status.at("state").get<string>() +
                             "; owns " + std::to_string(status.at("owns").get<unsigned>()) + " of " +

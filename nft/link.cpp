@@ -66,9 +66,14 @@ Result<Nic> find_nic(const std::string& name) {
 
 struct Link::Impl {
   Impl(const TableConfig& c, Side which, std::vector<ServiceAddress> a, NetlinkSocket s)
-      : side(which), config(link_of(c, which)), addresses(std::move(a)), socket(std::move(s)) {}
+      : side(which),
+        forwards(c.inside.has_value()),
+        config(link_of(c, which)),
+        addresses(std::move(a)),
+        socket(std::move(s)) {}
 
   Side side;
+  bool forwards;  // there is an inside
   LinkConfig config;
   std::vector<ServiceAddress> addresses;
   NetlinkSocket socket;
@@ -405,6 +410,10 @@ Result<std::vector<std::string>> Link::hindrances() {
   const auto obstacles_here =
       obstacles(impl_->config.nic, impl_->has_family(true), impl_->has_family(false));
   words->insert(words->end(), obstacles_here.begin(), obstacles_here.end());
+  if (!impl_->forwards) return words;
+  const auto forwarding =
+      forwarding_obstacles(impl_->config.link, impl_->has_family(true), impl_->has_family(false));
+  words->insert(words->end(), forwarding.begin(), forwarding.end());
   return words;
 }
 

@@ -74,7 +74,8 @@ class Link {
   Result<Mended> mend(std::chrono::seconds lifetime);
 
   // What stands in the way of the service, but is the administrator's to change: settings for all
-  // interfaces, a shared address on another interface. One sentence each.
+  // interfaces, a shared address on another interface, no forwarding where there is an inside. One
+  // sentence each.
   Result<std::vector<std::string>> hindrances();
 
   // Things that work, but that the administrator should know. Filled by open().
