@@ -110,4 +110,21 @@ std::vector<std::string> obstacles(const std::string& nic, bool v4, bool v6) {
   return words;
 }
 
+std::vector<std::string> forwarding_obstacles(const std::string& link, bool v4, bool v6) {
+  std::vector<std::string> words;
+  const Setting ipv4{"ipv4", link, "forwarding", 1};
+  const Setting ipv6{"ipv6", "all", "forwarding", 1};
+  if (v4 && read_setting(ipv4) == 0) {
+    words.push_back(ipv4.name() +
+                    " is 0: nothing goes between the outside and the inside; set "
+                    "net.ipv4.ip_forward to 1");
+  }
+  if (v6 && read_setting(ipv6) == 0) {
+    words.push_back(ipv6.name() +
+                    " is 0: nothing goes between the outside and the inside; set it "
+                    "to 1");
+  }
+  return words;
+}
+
 }  // namespace saru::nft

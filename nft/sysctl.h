@@ -34,4 +34,7 @@ std::vector<Setting> settings_of_nic(const std::string& nic, bool v4);
 // sentence each. That is not ours to change.
 std::vector<std::string> obstacles(const std::string& nic, bool v4, bool v6);
 
+// The same for what has to be forwarded between two links.
+std::vector<std::string> forwarding_obstacles(const std::string& link, bool v4, bool v6);
+
 }  // namespace saru::nft

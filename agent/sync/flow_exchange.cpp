@@ -114,9 +114,9 @@ void FlowSync::on(const Flows& flows, const Message& message) {
   const auto result = replica_.deliver(flows, message.sender, entitled(message.sender));
   const auto wanted = wanted_.find(message.sender);
   if (result.gap) {
-    host_.log(LogLevel::kNotice,
-              "messages about connections were lost: asking node " +
-                  std::to_string(message.sender.process.node.value) + " for its blocks");
+    host_.log(LogLevel::kNotice, "messages about connections were lost: asking node " +
+                                     std::to_string(message.sender.process.node.value) +
+                                     " for its blocks");
     const auto all = authors();
     const auto of = all.find(message.sender.process);
     if (of != all.end()) {
@@ -196,10 +196,11 @@ void FlowSync::ask_again() {
   if (now - progress_ < kLongestSilence) return;
   unsigned missing = 0;
   for (const auto& [from, blocks] : wanted_) missing += blocks.size();
-  host_.log(LogLevel::kError,
-            "the other members do not tell their connections (" +
-                std::to_string(not_heard_.size()) + " silent, " + std::to_string(missing) +
-                " blocks missing): this node serves without them, and those break that it takes over");
+  host_.log(
+      LogLevel::kError,
+      "the other members do not tell their connections (" + std::to_string(not_heard_.size()) +
+          " silent, " + std::to_string(missing) +
+          " blocks missing): this node serves without them, and those break that it takes over");
   not_heard_.clear();
   wanted_.clear();
   look_whether_synced();

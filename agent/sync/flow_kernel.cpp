@@ -30,7 +30,7 @@ FlowKernel::FlowKernel(qb_loop_t* loop, Callbacks callbacks)
 
 nft::Result<void> FlowKernel::start() {
   auto writer = ConntrackWriter::open();
-  if (!writer) return tl::unexpected<nft::Error>(writer.error());
+  if (!writer) return tl::unexpected<Error>(writer.error());
   writer_ = std::move(*writer);
   return open_events();
 }
@@ -38,11 +38,11 @@ nft::Result<void> FlowKernel::start() {
 nft::Result<void> FlowKernel::open_events() {
   events_ready_.unwatch();
   auto events = ConntrackEvents::open();
-  if (!events) return tl::unexpected<nft::Error>(events.error());
+  if (!events) return tl::unexpected<Error>(events.error());
   events_ = std::move(*events);
   if (events_ready_.watch(events_->fd())) return {};
-  return tl::unexpected<nft::Error>(
-      nft::Error{nft::ErrorKind::kFailed, "cannot watch the events of conntrack: no memory"});
+  return tl::unexpected<Error>(
+      Error{ErrorKind::kFailed, "cannot watch the events of conntrack: no memory"});
 }
 
 // True: there may be more.
@@ -158,9 +158,9 @@ void FlowKernel::note(const ConntrackWriter::Outcome& outcome) {
   counters_.failed += outcome.failed;
   if (!outcome.first_error.empty()) counters_.error = outcome.first_error;
   if (first) {
-    callbacks_.log(LogLevel::kError, std::to_string(outcome.failed) +
-                                         " connections could not be taken over: " +
-                                         outcome.first_error);
+    callbacks_.log(LogLevel::kError,
+                   std::to_string(outcome.failed) +
+                       " connections could not be taken over: " + outcome.first_error);
   }
 }
 

@@ -14,6 +14,7 @@
 
 #include "agent/core/core.h"
 #include "agent/sync/conntrack.h"
+#include "agent/sync/flow_status.h"
 #include "cpg/loop.h"
 
 namespace saru::sync {
@@ -26,15 +27,7 @@ class FlowKernel {
     std::function<void()> on_lost;  // some changes were missed: take a dump
     std::function<void(LogLevel, std::string)> log;
   };
-  struct Counters {
-    std::uint64_t events = 0;
-    std::uint64_t overruns = 0;  // of the kernel's buffer of events
-    std::uint64_t injected = 0;
-    std::uint64_t replaced = 0;  // of those, in the place of one that was left over
-    std::uint64_t removed = 0;
-    std::uint64_t failed = 0;  // connections that the kernel did not take
-    std::string error;         // why, the last time
-  };
+  using Counters = KernelCounters;
 
   FlowKernel(qb_loop_t* loop, Callbacks callbacks);
 

@@ -34,9 +34,8 @@ FlowSync::FlowSync(qb_loop_t* loop, FlowRule rule, FlowHost host)
     : host_(std::move(host)),
       rule_(std::make_unique<FlowBlocks>(std::move(rule))),
       replica_(rule_->rule().blocks, [this](const Flow& flow) { return rule_->block_of(flow); }),
-      kernel_(loop,
-              {[this](Change change, Flow&& flow) { on_change(change, std::move(flow)); },
-               [this] { resync("the kernel told more than could be heard"); }, host_.log}),
+      kernel_(loop, {[this](Change change, Flow&& flow) { on_change(change, std::move(flow)); },
+                     [this] { resync("the kernel told more than could be heard"); }, host_.log}),
       mine_(rule_->rule().blocks),
       there_(rule_->rule().blocks),
       there_version_(rule_->rule().blocks),
@@ -101,7 +100,8 @@ void FlowSync::give_up(const BlockSet& blocks) {
   kernel_.drain();
   for (Flows& message : replica_.news_of(gone, kMessageBytes)) {
     if (host_.send(std::move(message))) continue;
-    host_.log(LogLevel::kWarning, "connections of blocks that this node gives up could not be told");
+    host_.log(LogLevel::kWarning,
+              "connections of blocks that this node gives up could not be told");
     break;
   }
   // Gone on with from here once the block is back, they would be as they are now, not as they will
@@ -140,10 +140,9 @@ void FlowSync::note_synced() {
 }
 
 void FlowSync::cut_anew(FlowRule rule) {
-  const bool same = rule.blocks == rule_->rule().blocks &&
-                    rule.selection == rule_->rule().selection &&
-                    rule.addresses == rule_->rule().addresses &&
-                    rule.inside == rule_->rule().inside;
+  const bool same =
+      rule.blocks == rule_->rule().blocks && rule.selection == rule_->rule().selection &&
+      rule.addresses == rule_->rule().addresses && rule.inside == rule_->rule().inside;
   if (same) return;
   const unsigned blocks = rule.blocks;
   rule_ = std::make_unique<FlowBlocks>(std::move(rule));
@@ -276,9 +275,8 @@ void FlowSync::go_on_preparing() {
 
 void FlowSync::put(const Waiting& one) {
   const auto nothing = [] { return std::vector<Flow>(); };
-  one.blocks.for_each([&](BlockId block) {
-    kernel_.inject([this, block] { return flows_of(block); }, nullptr);
-  });
+  one.blocks.for_each(
+      [&](BlockId block) { kernel_.inject([this, block] { return flows_of(block); }, nullptr); });
   kernel_.inject(nothing, [this, one] { host_.feed(FlowsPlaced{one.ticket, one.blocks}); });
 }
 
@@ -301,6 +299,8 @@ void FlowSync::on_tick() {
   const Nanos now = host_.now();
   remove_what_is_nobodys();
   ask_again();
+  if (kernel_.counters().failed != failed_) failed_at_ = now;
+  failed_ = kernel_.counters().failed;
   if (resync_at_ ? now >= *resync_at_ : now - resynced_ >= kResyncEvery && !mine_.empty()) {
     resync("");
   }
@@ -312,6 +312,25 @@ void FlowSync::on_tick() {
 void FlowSync::on_soon() {
   look_whether_synced();
   go_on_preparing();
+}
+
+std::string FlowSync::problem() const {
+  const State& s = host_.state();
+  const Nanos now = host_.now();
+  if (failed_at_ && now - *failed_at_ < kRememberFailures) {
+    return std::to_string(kernel_.counters().failed) +
+           " connections could not be taken over: " + kernel_.counters().error +
+           " (is net.netfilter.nf_conntrack_max large enough?)";
+  }
+  if (waits_for_others() && has_quorum(s) && now - progress_ >= kTick) {
+    std::string text = "does not know yet the connections of";
+    std::set<NodeId> nodes;
+    for (const ProcessId& process : not_heard_) nodes.insert(process.node);
+    for (const auto& [from, blocks] : wanted_) nodes.insert(from.process.node);
+    for (const NodeId& node : nodes) text += " node " + std::to_string(node.value);
+    return text;
+  }
+  return "";
 }
 
 FlowStatus FlowSync::status() const {

@@ -19,6 +19,7 @@
 #include "agent/core/state.h"
 #include "agent/sync/flow_blocks.h"
 #include "agent/sync/flow_kernel.h"
+#include "agent/sync/flow_status.h"
 #include "agent/sync/replica.h"
 #include "cpg/loop.h"
 
@@ -32,20 +33,6 @@ struct FlowHost {
   std::function<void(EventBody)> feed;   // to the core
   std::function<void(LogLevel, std::string)> log;
   std::function<Nanos()> now;  // CLOCK_MONOTONIC_RAW
-};
-
-// For `saructl status`.
-struct FlowStatus {
-  bool synced = false;
-  std::size_t known = 0;           // connections of all members
-  std::size_t own = 0;             // of those, in blocks of this node
-  std::size_t unsent = 0;          // changes that wait to be told
-  unsigned blocks_wanted = 0;      // asked of others, not received yet
-  std::vector<NodeId> not_heard;   // members whose connections are still unknown
-  bool putting = false;            // connections are being put into conntrack
-  bool dumping = false;
-  ReplicaCounters replica;
-  FlowKernel::Counters kernel;
 };
 
 class FlowSync {
@@ -65,6 +52,8 @@ class FlowSync {
   void cut_anew(FlowRule rule);
 
   FlowStatus status() const;
+  // What the administrator should know, as a sentence; empty: nothing.
+  std::string problem() const;
 
  private:
   struct Waiting {
@@ -143,6 +132,9 @@ class FlowSync {
   std::optional<Nanos> resync_at_;
   Nanos resynced_{0};
   Nanos told_digest_{0};
+
+  std::optional<Nanos> failed_at_;  // when the kernel refused a connection last
+  std::uint64_t failed_ = 0;        // of kernel_'s counters at that time
 
   LoopTimer flush_;
   LoopTimer tick_;

@@ -25,4 +25,7 @@ inline constexpr std::chrono::seconds kLongestHold{2};
 // Without any progress for so long, what is missing is given up, and said.
 inline constexpr std::chrono::seconds kLongestSilence{5};
 
+// A refused connection is a warning for so long.
+inline constexpr std::chrono::minutes kRememberFailures{1};
+
 }  // namespace saru::sync

@@ -23,19 +23,10 @@
 #include "agent/core/block_set.h"
 #include "agent/core/message.h"
 #include "agent/sync/flow.h"
+#include "agent/sync/flow_status.h"
 #include "agent/sync/store.h"
 
 namespace saru::sync {
-
-struct ReplicaCounters {
-  std::uint64_t told = 0;      // records sent, without those of whole blocks
-  std::uint64_t learned = 0;   // records received from others, those of whole blocks included
-  std::uint64_t wholes = 0;    // whole blocks received
-  std::uint64_t refused = 0;   // records of blocks that the sender does not own
-  std::uint64_t damaged = 0;   // messages that could not be read to the end
-  std::uint64_t gaps = 0;      // messages of others that are missing
-  std::uint64_t repeated = 0;  // own records that were told again, because a message was lost
-};
 
 class Replica {
  public:
