@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// A flow as a message of ctnetlink (linux/netfilter/nfnetlink_conntrack.h), both ways. By
-// libnetfilter_conntrack; what it has no words for is read and put here: the id that NAT gave an
-// ICMP request, and the ports of NAT for UDP-Lite and ICMP.
+// A flow as a message of ctnetlink (linux/netfilter/nfnetlink_conntrack.h), both ways. What is put
+// is libnetfilter_conntrack's, but for NAT: it has no ports for UDP-Lite and ICMP. What is read is
+// not: its parser (1.0.9) ends the process at an attribute of a wrong size.
 #pragma once
 
 #include <linux/netlink.h>

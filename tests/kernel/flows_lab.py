@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Two directors between a client and a server, for the tests of connections that move.
 
-    client ---- directors a, b ---- server      Both have the same addresses; the client's and the
-      10.9.0.0/16         10.8.0.0/16           server's neighbour entries say through which they go.
+    client ---- directors a, b ---- server     Both have the same addresses; the client's and the
+      10.9.0.0/16         10.8.0.0/16          server's neighbour entries say by which they go.
       fd09::/64           fd08::/64
 """
 import hashlib

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Connections move from one director to another: read by events on the one, carried as records, made
-on the other, where nothing new is let through."""
+"""Connections move from one director to another: read by events on the one, carried as records,
+made on the other, where nothing new is let through."""
 import re
 import socket
 
@@ -173,7 +173,8 @@ def what_is_missed_is_told(net, tap):
     answer = field.drivers["a"].must("count-events 100")
     tap.check(not answer["lost"] and answer["seen"] == 1, "and then no more", answer)
     answer = maker.must("count-events 100")
-    tap.check(not answer["lost"] and answer["carried"] == 2001, "a large buffer has them all", answer)
+    tap.check(not answer["lost"] and answer["carried"] == 2001, "a large buffer has them all",
+              answer)
 
 
 def listed(text):
@@ -248,4 +249,4 @@ def nothing_grows(net, tap):
 
 lab.main(connections_go_on, what_is_left_behind_breaks_it, one_zone_for_each_direction,
          events_say_who, what_the_kernel_refuses, what_is_missed_is_told, a_dump_has_all,
-         nothing_grows)
+         nothing_grows, tools=["conntrack"])
