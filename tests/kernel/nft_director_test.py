@@ -3,13 +3,14 @@
 them is forwarded once, by the node of its block, with NAT and without. See inside_lab.py.
 """
 import select
+import signal
 import socket
 import struct
 import threading
 import time
 
 import lab
-from inside_lab import HOST, INSIDE_MAC, SHARED, director, make_inside
+from inside_lab import GATEWAY, HOST, INSIDE_MAC, SHARED, director, make_inside
 from lab import ANSWER_S, SHARED_MAC, V4, V6
 
 NAT = """
@@ -26,11 +27,11 @@ PORTS = [1024 + 1009 * i for i in range(60)]
 DATA = bytes(range(256)) * 64
 
 
-def directors(net, count, own_addresses=True):
+def directors(net, count, own_addresses=True, options=()):
     """Nodes that route between both networks and send what comes to port 7 to the host inside."""
     host, pairs = make_inside(net), []
     for number in range(1, count + 1):
-        node, driver = director(net, number, own_addresses=own_addresses)
+        node, driver = director(net, number, *options, own_addresses=own_addresses)
         for key in ("ipv4.conf.all.forwarding", "ipv6.conf.all.forwarding"):
             node.sysctl(f"net.{key}", 1)
         for version, family in ((4, "ip"), (6, "ip6")):
@@ -203,6 +204,61 @@ def routed(net, tap):
             tap.check(not wrong, f"{name}: {len(PORTS)} datagrams, each forwarded once", wrong)
 
 
+def renamed(net, tap):
+    """A link that somebody calls otherwise lets nothing through that is another node's"""
+    host, pairs = directors(net, 2)
+    owning(pairs, "none", "all")
+    node = pairs[0][0]
+    sniffers = sniff(net, net.client), sniff(net, host)
+    for link, name in (("saru1i", "in"), ("saru1", "out")):
+        node.ip("link", "set", link, "down")
+        node.ip("link", "set", link, "name", name)
+        node.ip("link", "set", name, "up")
+    for version in (4, 6):
+        client = CLIENT[version][0]
+        for sniffer, space, source, target, inside in (
+                (sniffers[0], host, HOST[version], client, True),
+                (sniffers[1], net.client, client, HOST[version], False)):
+            owner, macs = f"02:00:00:00:0{int(not inside)}:02", set()
+            end = time.monotonic() + ANSWER_S
+            while owner not in macs and time.monotonic() < end:  # until the neighbours are known
+                datagrams(space, version, source, target, inside)
+                macs |= {mac for mac, ip, _ in heard(sniffer) if ip == source}
+            datagrams(space, version, source, target, inside)
+            macs |= {mac for mac, ip, _ in heard(sniffer) if ip == source}
+            tap.check(macs == {owner},
+                      f"IPv{version} from {'inside' if inside else 'outside'}: the owner's alone",
+                      macs)
+
+
+def abandoned(net, tap):
+    """A dead daemon and no rules: once the addresses have run out, nothing is forwarded (IPv4)"""
+    host, pairs = directors(net, 2, options=("--plain",))
+    owning(pairs, "all", "none")
+    node, driver = pairs[1]
+    client_hears, host_hears = sniff(net, net.client), sniff(net, host)
+    driver.must("renew 2")
+    driver.must("inside-renew 2")
+    driver.end(signal.SIGKILL)
+    node.exec("nft", "delete", "table", "inet", "saru_1")
+
+    def forwarders():
+        datagrams(host, 4, HOST[4], CLIENT[4][0], True)
+        datagrams(net.client, 4, CLIENT[4][0], HOST[4], False)
+        return ({mac for mac, ip, _ in heard(client_hears) if ip == HOST[4]} |
+                {mac for mac, ip, _ in heard(host_hears) if ip == CLIENT[4][0]})
+
+    end = time.monotonic() + ANSWER_S
+    while f"{V4}/32" in (there := node.ip("addr")) or f"{GATEWAY[4]}/32" in there:
+        if time.monotonic() > end:
+            raise RuntimeError("the addresses do not run out")
+        time.sleep(0.1)
+    forwarders()
+    macs = forwarders()
+    tap.check(macs == {"02:00:00:00:00:01", "02:00:00:00:01:01"}, "only the other node forwards",
+              macs)
+
+
 def hides_macs(net, tap, own_addresses, versions):
     host, pairs = directors(net, 2, own_addresses)
     owning(pairs, "even", "odd")
@@ -240,4 +296,4 @@ def hidden_without_own(net, tap):
 
 if __name__ == "__main__":
     socket.setdefaulttimeout(ANSWER_S)
-    lab.main(translated, routed, hidden, hidden_without_own)
+    lab.main(translated, routed, renamed, abandoned, hidden, hidden_without_own)

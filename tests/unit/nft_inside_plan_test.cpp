@@ -94,6 +94,27 @@ TEST(InsidePlan, WhatPassesThroughFromOutsideGoesByTheSelector) {
   }
 }
 
+TEST(InsidePlan, AnotherNameOfTheLinkOpensNothing) {
+  const TableConfig config = make_director();
+  const Plan plan = open_plan(config, {39});
+  const auto to = [](Packet& packet, const MacAddress& mac) {
+    std::copy(mac.bytes.begin(), mac.bytes.end(), packet.ethernet.begin());
+  };
+  for (const bool v4 : {true, false}) {
+    for (const unsigned port : {38U * 128, 39U * 128}) {
+      const auto expected = port / 128 == 39 ? NF_ACCEPT : NF_DROP;
+      Packet packet = packet_to(config, v4, 6, 0, port);
+      packet.network[v4 ? 19 : 39] ^= 0x55;
+      to(packet, config.shared_mac);
+      EXPECT_EQ(verdict_of(plan, packet), expected);
+      put16(packet.transport, 0, 4711);
+      put16(packet.transport, 2, port);
+      to(packet, config.inside->shared_mac);
+      EXPECT_EQ(verdict_of(plan, packet), expected);
+    }
+  }
+}
+
 TEST(InsidePlan, WithoutALeaseNothingPassesThrough) {
   const TableConfig config = make_director();
   const Plan closed =

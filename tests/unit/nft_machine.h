@@ -24,6 +24,7 @@ struct Packet {
   std::uint8_t protocol = 6;
   std::uint32_t in_interface = 2;
   std::string in_name = "eth0";
+  Bytes ethernet = Bytes(14);
   std::uint8_t packet_type = PACKET_HOST;
   Bytes network = Bytes(40);
   Bytes transport = Bytes(64);
@@ -79,8 +80,9 @@ class Machine {
   bool step(const Expression& expression) {
     if (const auto* load = std::get_if<LoadMeta>(&expression)) return load_meta(load->key);
     if (const auto* load = std::get_if<LoadPayload>(&expression)) {
-      const Bytes& header =
-          load->base == NFT_PAYLOAD_NETWORK_HEADER ? packet_.network : packet_.transport;
+      const Bytes& header = load->base == NFT_PAYLOAD_LL_HEADER        ? packet_.ethernet
+                            : load->base == NFT_PAYLOAD_NETWORK_HEADER ? packet_.network
+                                                                       : packet_.transport;
       if (load->offset + load->length > header.size()) return false;
       const auto at = header.begin() + load->offset;
       reg_.resize(std::size_t{load->word} * 4);
@@ -121,6 +123,7 @@ class Machine {
     if (key == NFT_META_NFPROTO) return keep(packet_.family);
     if (key == NFT_META_L4PROTO) return keep(packet_.protocol);
     if (key == NFT_META_IIF) return keep(packet_.in_interface);
+    if (key == NFT_META_IIFTYPE) return keep(std::uint16_t{1});  // ARPHRD_ETHER
     if (key == NFT_META_PKTTYPE) return keep(packet_.packet_type);
     if (key == NFT_META_IIFNAME) {
       reg_.assign(IFNAMSIZ, 0);
