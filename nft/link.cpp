@@ -177,7 +177,8 @@ Result<void> Link::Impl::make(const LinkState& parent) {
 
 // Depends on those of all interfaces, which may change.
 std::vector<Setting> Link::Impl::settings() const {
-  std::vector<Setting> all = settings_of_link(config.link, has_family(true), has_family(false));
+  std::vector<Setting> all =
+      settings_of_link(config.link, has_family(true), has_family(false), forwards);
   const auto nic_settings = settings_of_nic(config.nic, has_family(true));
   all.insert(all.end(), nic_settings.begin(), nic_settings.end());
   return all;

@@ -29,6 +29,7 @@ constexpr unsigned kLargestBitmap = 64;
 constexpr std::uint32_t kMostAddresses = 64;
 constexpr std::size_t kMostNodeName = 40;
 constexpr char kTwin[] = "_live";
+constexpr std::uint16_t kEther = 1;  // ARPHRD_ETHER
 
 Bytes big64(std::uint64_t value) {
   Bytes bytes(8);
@@ -136,13 +137,26 @@ std::vector<Set> make_sets(const TableConfig& config, const Contents& contents) 
   return sets;
 }
 
+// The same by the MAC address, should somebody give the interface another name.
+Rule to_mac(const MacAddress& mac, const std::string& chain, const char* comment) {
+  return {comment,
+          {LoadMeta{NFT_META_IIFTYPE}, equals(host_bytes(kEther)),
+           LoadPayload{NFT_PAYLOAD_LL_HEADER, 0, 6},
+           equals(Bytes(mac.bytes.begin(), mac.bytes.end())), go_to(chain)}};
+}
+
 Chain prerouting_chain(const TableConfig& config) {
   Chain chain{"prerouting", "", Hook{NF_INET_PRE_ROUTING, kPriority, "", true},
               to_shared(config, false, "shared")};
   if (!config.inside) return chain;
-  chain.rules.insert(chain.rules.begin(),
-                     through_link(config.inside->link, "inside", "from the hosts inside"));
+  const LinkConfig& inside = *config.inside;
+  chain.rules.insert(
+      chain.rules.begin(),
+      {through_link(inside.link, "inside", "from the hosts inside"),
+       to_mac(inside.shared_mac, "inside", "from there, whatever the interface is called now")});
   chain.rules.push_back(through_link(config.link, "shared", "from outside to the hosts inside"));
+  chain.rules.push_back(
+      to_mac(config.shared_mac, "shared", "the same, whatever the interface is called now"));
   return chain;
 }
 
@@ -163,7 +177,6 @@ Chain defragment_chain() {
 Chain masking_chain(const std::string& name, const std::string& device, const LinkConfig& link) {
   const Bytes shared(link.shared_mac.bytes.begin(), link.shared_mac.bytes.end());
   const Bytes own(link.own_mac.bytes.begin(), link.own_mac.bytes.end());
-  constexpr std::uint16_t kEther = 1;  // ARPHRD_ETHER
   // Offset 6 of the Ethernet header: the source.
   const Rule rule{"the shared MAC never leaves as a source",
                   {LoadMeta{NFT_META_IIFTYPE}, equals(host_bytes(kEther)),

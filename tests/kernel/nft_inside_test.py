@@ -1,28 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A director's inside: both directions of a connection are of one block, and of one node.
-
-    client c, router ──► br0 (outside) ──► e0 + saru1     n1, n2: tables of their own
-                                           e1 + saru1i ◄── br1 (inside) ◄── host h, whose gateway is
-                                                                            the inside address
+"""What comes in from a director's inside is decided mirrored: both directions of a connection are of
+one block, and so are echoes and errors. Real packets, whose block is read off one bit at a time as in
+nft_golden_test.py. See inside_lab.py.
 """
 import ipaddress
 import json
 import random
-import select
 import socket
-import struct
-import threading
 import time
 
 import golden_packets as made
 import lab
+from inside_lab import GATEWAY, HOST, SHARED, director, make_inside, plug, raw, INSIDE_MAC
+from lab import ANSWER_S, SHARED_MAC
 from reference import Selection, connection_value
-from lab import ANSWER_S, SHARED_MAC, V4, V6
 
-INSIDE_MAC = "02:5a:72:01:00:01"
-GATEWAY = {4: "10.2.0.1", 6: "fd02::1"}
-HOST = {4: "10.2.0.10", 6: "fd02::a"}
-SHARED = {4: V4, 6: V6}
 BLOCKS, BITS = 512, 9
 STRANGER = 65535  # the number of a packet that comes through last
 OBSERVER = """
@@ -39,48 +31,6 @@ table inet observer {
 """
 PROTOCOLS = (made.TCP, made.UDP, made.SCTP, made.UDPLITE, made.DCCP)
 NOBODY, EVERYBODY = "nobody", "everybody"
-
-
-def raw(mac):
-    return bytes.fromhex(mac.replace(":", ""))
-
-
-def plug(net, space, bridge, name, port, mac):
-    """Another interface of this space, at a port of this bridge."""
-    space.ip("link", "add", name, "address", mac, "type", "veth", "peer", "name", port, "netns",
-             net.switch.name)
-    net.switch.ip("link", "set", port, "master", bridge, "up")
-    space.ip("link", "set", name, "up")
-
-
-def make_inside(net):
-    """The second LAN and the host on it."""
-    net.switch.ip("link", "add", "br1", "type", "bridge")
-    net.switch.ip("link", "set", "br1", "up")
-    host = net.space("h")
-    plug(net, host, "br1", "e0", "hi", "02:00:00:00:01:64")
-    host.ip("addr", "add", f"{HOST[4]}/24", "dev", "e0")
-    host.ip("addr", "add", f"{HOST[6]}/64", "dev", "e0", "nodad")
-    host.ip("route", "add", "default", "via", GATEWAY[4])
-    host.ip("route", "add", "default", "via", GATEWAY[6])
-    return host
-
-
-def director(net, number=1, *options, own_addresses=True):
-    node = net.node(number, own_addresses)
-    plug(net, node, "br1", "e1", f"i{number}", f"02:00:00:00:01:0{number}")
-    if own_addresses:
-        node.ip("addr", "add", f"10.2.0.2{number}/24", "dev", "e1")
-        node.ip("addr", "add", f"fd02::2{number}/64", "dev", "e1", "nodad")
-    driver = net.driver(node, "--inside-nic", "e1", "--inside-address", GATEWAY[4] + "/24",
-                        "--inside-address", GATEWAY[6] + "/64", *options)
-    driver.must("open")
-    driver.must("link 600")
-    driver.must("inside-link 600")
-    if not own_addresses:  # the addresses outside have no prefix, so no way to their subnet either
-        node.ip("route", "add", "10.9.0.0/16", "dev", "saru1")
-        node.ip("route", "add", "fd09::/64", "dev", "saru1")
-    return node, driver
 
 
 class Flow:
@@ -309,233 +259,6 @@ def for_all_or_none(net, tap):
     tap.check(not late, "once the lease has run out, nothing of all that comes through", late)
 
 
-NAT = """
-table {family} nat {{
-  chain pre {{
-    type nat hook prerouting priority dstnat; policy accept;
-    {family} daddr {shared} tcp dport 7 dnat to {host}:7007
-    {family} daddr {shared} udp dport 7 dnat to {host}:7007
-  }}
-}}
-"""
-CLIENT = {4: ("10.9.0.100", "10.9.0.200"), 6: ("fd09::64", "fd09::c8")}
-PORTS = [1024 + 1009 * i for i in range(60)]
-DATA = bytes(range(256)) * 64
-
-
-def directors(net, count, own_addresses=True):
-    """Nodes that route between both networks and send what comes to port 7 to the host inside."""
-    host, pairs = make_inside(net), []
-    for number in range(1, count + 1):
-        node, driver = director(net, number, own_addresses=own_addresses)
-        for key in ("ipv4.conf.all.forwarding", "ipv6.conf.all.forwarding"):
-            node.sysctl(f"net.{key}", 1)
-        for version, family in ((4, "ip"), (6, "ip6")):
-            real = HOST[version] if version == 4 else f"[{HOST[version]}]"
-            node.exec("nft", "-f", "-",
-                      text=NAT.format(family=family, shared=SHARED[version], host=real))
-        pairs.append((node, driver))
-    net.client.ip("route", "add", "10.2.0.0/24", "via", V4)
-    net.client.ip("route", "add", "fd02::/64", "via", V6)
-    return host, pairs
-
-
-def owning(pairs, *blocks):
-    for (_, driver), owned in zip(pairs, blocks):
-        driver.must(f"apply {owned} 60000")
-
-
-class EchoServer:
-    """On the host inside: sends back what comes, TCP and UDP, both families, port 7007."""
-
-    def __init__(self, net, host):
-        self.sockets = []
-        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-            for address in HOST.values():
-                self.sockets.append(net.server(host, kind, address, 7007))
-        self.ends = threading.Event()
-        self.thread = threading.Thread(target=self._serve)
-        self.thread.start()
-
-    def _serve(self):
-        while not self.ends.is_set():
-            for one in select.select(self.sockets, [], [], 0.1)[0]:
-                if one.type == socket.SOCK_DGRAM:
-                    data, source = one.recvfrom(2048)
-                    one.sendto(data, source)
-                else:
-                    threading.Thread(target=self._echo, args=(one.accept()[0],)).start()
-
-    @staticmethod
-    def _echo(connection):
-        with connection:
-            connection.settimeout(ANSWER_S)
-            try:
-                while data := connection.recv(65536):
-                    connection.sendall(data)
-            except OSError:
-                pass
-
-    def end(self):
-        self.ends.set()
-        self.thread.join()
-
-
-def sniff(net, space):
-    sniffer = space.packet_socket("e0")
-    sniffer.setsockopt(socket.SOL_SOCKET, 33, 64 << 20)
-    net.sockets.append(sniffer)
-    return sniffer
-
-
-def heard(sniffer):
-    """(Ethernet source, source address, ports) of each packet that has come with ports."""
-    packets = []
-    while select.select([sniffer], [], [], lab.SILENCE_S)[0]:
-        frame, (_, _, kind, _, _) = sniffer.recvfrom(65536)
-        if kind == 4:  # PACKET_OUTGOING
-            continue
-        if frame[12:14] == b"\x08\0" and frame[23] in (6, 17):
-            packets.append((frame[6:12].hex(":"), socket.inet_ntop(socket.AF_INET, frame[26:30]),
-                            struct.unpack("!HH", frame[34:38])))
-        elif frame[12:14] == b"\x86\xdd" and frame[20] in (6, 17):
-            packets.append((frame[6:12].hex(":"), socket.inet_ntop(socket.AF_INET6, frame[22:38]),
-                            struct.unpack("!HH", frame[54:58])))
-        else:
-            packets.append((frame[6:12].hex(":"), "", (0, 0)))
-    return packets
-
-
-def transfer(net, version, port):
-    """Whether the data come back whole that this client port sends to the shared address."""
-    family = socket.AF_INET if version == 4 else socket.AF_INET6
-    one = net.client.socket(family, socket.SOCK_STREAM, bind=(CLIENT[version][0], port), options=[
-        (socket.SOL_SOCKET, socket.SO_REUSEADDR, 1),
-        (socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")])
-    with one:
-        one.settimeout(ANSWER_S)
-        try:
-            one.connect((SHARED[version], 7))
-            one.sendall(DATA)
-            back = b""
-            while len(back) < len(DATA) and (more := one.recv(65536)):
-                back += more
-            return back == DATA
-        except OSError:
-            return False
-
-
-def transfers(net, tap, host_hears, client_hears, owner_of):
-    """Transfers from all ports, each through the director that `owner_of` says, both ways."""
-    failed = [(version, port) for version in (4, 6) for port in PORTS
-              if not transfer(net, version, port)]
-    tap.check(not failed, f"{2 * len(PORTS)} transfers, none without its answer", failed)
-    wrong, counted = [], 0
-    for hears, inside, what in ((host_hears, 1, "to the host"), (client_hears, 0, "to the client")):
-        for mac, _, ports in heard(hears):
-            port = ports[0] if inside else ports[1]
-            if port not in PORTS:
-                continue
-            counted += 1
-            owner = f"02:00:00:00:0{inside}:0{owner_of(port)}"
-            if mac != owner:
-                wrong.append(f"{what}, client port {port}: from {mac}, not from {owner}")
-    tap.check(not wrong and counted > 8 * 2 * len(PORTS),
-              f"{counted} packets, each from the node of its block alone", "\n".join(wrong[:20]))
-
-
-def translated(net, tap):
-    """NAT to a host inside, through one node and through two that own half each"""
-    host, pairs = directors(net, 2)
-    server = EchoServer(net, host)
-    try:
-        host_hears, client_hears = sniff(net, host), sniff(net, net.client)
-        owning(pairs, "all", "none")
-        transfers(net, tap, host_hears, client_hears, lambda port: 1)
-        owning(pairs, "even", "odd")
-        transfers(net, tap, host_hears, client_hears, lambda port: 1 + port // 128 % 2)
-        owning(pairs, "none", "all")
-        transfers(net, tap, host_hears, client_hears, lambda port: 2)
-        owning(pairs, "even", "none")
-        good = [port for port in PORTS[:12] if port // 128 % 2 == 0]
-        tap.check(all(transfer(net, version, port) for version in (4, 6) for port in good),
-                  "blocks that have an owner are served")
-        bad = [port for port in PORTS[:12] if port // 128 % 2 == 1][:2]
-        tap.check(bad and not any(net.tcp_answers(CLIENT[4][0], port, V4, 0.5) for port in bad),
-                  "those of nobody are not")
-    finally:
-        server.end()
-
-
-def datagrams(space, version, source, target, inside):
-    """One datagram of every client port to the other side, one of every port back."""
-    family = socket.AF_INET if version == 4 else socket.AF_INET6
-    for port in PORTS:
-        with space.socket(family, socket.SOCK_DGRAM, bind=(source, 0 if inside else port)) as one:
-            one.sendto(b"x", (target, port if inside else 9))
-
-
-def routed(net, tap):
-    """Without NAT each packet is forwarded once, by its owner, in both directions"""
-    host, pairs = directors(net, 2)
-    owning(pairs, "even", "odd")
-    client = {version: one[0] for version, one in CLIENT.items()}
-    for space, hears, source, target, inside in ((host, net.client, HOST, client, True),
-                                                 (net.client, host, client, HOST, False)):
-        sniffer = sniff(net, hears)
-        for version in (4, 6):
-            name = f"IPv{version} from {'inside' if inside else 'outside'}"
-            end = time.monotonic() + ANSWER_S
-            macs = set()
-            while len(macs) < 2 and time.monotonic() < end:  # until the neighbours are known
-                datagrams(space, version, source[version], target[version], inside)
-                macs |= {mac for mac, ip, _ in heard(sniffer) if ip == source[version]}
-            datagrams(space, version, source[version], target[version], inside)
-            got = {}
-            for mac, ip, ports in heard(sniffer):
-                if ip == source[version]:
-                    got.setdefault(ports[1 if inside else 0], []).append(mac)
-            wrong = {port: got.get(port) for port in PORTS if got.get(port) !=
-                     [f"02:00:00:00:0{int(not inside)}:0{1 + port // 128 % 2}"]}
-            tap.check(not wrong, f"{name}: {len(PORTS)} datagrams, each forwarded once", wrong)
-
-
-def hides_macs(net, tap, own_addresses, versions):
-    host, pairs = directors(net, 2, own_addresses)
-    owning(pairs, "even", "odd")
-    host_hears, client_hears = sniff(net, host), sniff(net, net.client)
-    server = EchoServer(net, host)
-    try:
-        done = [transfer(net, version, port) for version in versions for port in PORTS[:10]]
-        for _, driver in pairs:
-            driver.must("announce")
-            driver.must("inside-announce")
-    finally:
-        server.end()
-    tap.check(all(done), f"{len(done)} transfers", done)
-    for hears, inside in ((host_hears, 1), (client_hears, 0)):
-        sources = {mac for mac, _, _ in heard(hears)}
-        own = {f"02:00:00:00:0{inside}:0{number}" for number in (1, 2)}
-        tap.check(own <= sources and not sources & {SHARED_MAC, INSIDE_MAC},
-                  f"{'inside' if inside else 'outside'}: the NICs' own MACs alone", sources)
-    learned = [line for line in net.switch.exec("bridge", "fdb", "show").splitlines()
-               if line.startswith((SHARED_MAC, INSIDE_MAC))]
-    tap.check(not learned, "the switch learns neither", learned)
-
-
-def hidden(net, tap):
-    """Neither shared MAC is ever a source"""
-    hides_macs(net, tap, True, (4, 6))
-
-
-def hidden_without_own(net, tap):
-    """The same of nodes that have no address of their own on either side"""
-    # IPv4 alone: Linux solicits no neighbour for a packet that it forwards through an interface
-    # without a link-local address (ndisc_send_ns(), net/ipv6/ndisc.c).
-    hides_macs(net, tap, False, (4,))
-
-
 if __name__ == "__main__":
     socket.setdefaulttimeout(ANSWER_S)
-    lab.main(mirrored, for_all_or_none, translated, routed, hidden,
-             hidden_without_own)
+    lab.main(mirrored, for_all_or_none)
