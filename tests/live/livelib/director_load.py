@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What goes through directors while things happen to them: sessions that are held from both sides,
+a download, pings, HTTP and UDP."""
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+
+from livelib import director, held, stream
+from livelib.cluster import program
+from livelib.load import real_time
+from livelib.measure import Run
+
+SPEAKS_S = 2.2  # each held session has spoken within that
+
+
+class RealServers:
+    """The services of the real servers; they have nothing to do with what happens to nodes."""
+
+    def __init__(self, cluster):
+        self.cluster = cluster
+
+    def start(self, nodes=None):
+        """Once for all; a node that comes back has no services."""
+        if nodes is not None:
+            return
+        cluster = self.cluster
+        for server in cluster.servers:
+            for argv in ([program("saru-probe"), "serve", "--name", server, "--port", "80"],
+                         [program("saru-probe"), "respond", "--name", server, "--port", "7"],
+                         [held.__file__, "serve", server, str(director.HELD_PORT)],
+                         [stream.__file__, "serve", str(director.STREAM_PORT)]):
+                cluster.start(cluster.inside(server, real_time(argv)), subprocess.DEVNULL)
+        cluster.start(cluster.inside("client", real_time(
+            [held.__file__, "serve", "client", str(director.OUT_PORT)])), subprocess.DEVNULL)
+        for machine, ports in [(server, (80, 7, director.HELD_PORT, director.STREAM_PORT))
+                               for server in cluster.servers] + [("client", (director.OUT_PORT,))]:
+            cluster.wait(lambda m=machine, p=ports: self.listens(m, p), 10,
+                         f"the services of {machine}")
+
+    def listens(self, machine, ports):
+        out = self.cluster.run(machine, "ss", "-Hltun", check=False).stdout
+        return all(f":{port} " in out for port in ports)
+
+
+class Sessions:
+    """Held TCP sessions from one machine."""
+
+    def __init__(self, cluster, folder, machine, address, port, count):
+        self.cluster, self.count = cluster, count
+        self.path = os.path.join(folder, f"held.{machine}.{port}.{address}")
+        argv = real_time([held.__file__, "hold", address, str(port), str(count), self.path])
+        self.process = cluster.start(cluster.inside(machine, argv), subprocess.DEVNULL)
+
+    def wait_begun(self):
+        self.cluster.wait(lambda: sum(self.now()["answering"].values()) == self.count, 40,
+                          f"{self.count} sessions to begin")
+        return self
+
+    def now(self):
+        try:
+            with open(self.path, encoding="utf-8") as file:
+                return json.load(file)
+        except FileNotFoundError:
+            return {"answering": {}, "broken": [], "turned": 0, "longest_s": 0}
+
+    def later(self):
+        """As it is once every session has spoken again."""
+        time.sleep(SPEAKS_S)
+        return self.now()
+
+    def end(self):
+        self.cluster.end_inside(self.process)
+        self.process.wait(timeout=10)
+
+
+class Download:
+    def __init__(self, cluster, folder):
+        self.cluster = cluster
+        self.path = os.path.join(folder, "download")
+        argv = real_time([stream.__file__, "fetch", director.OUTSIDE, str(director.STREAM_PORT),
+                          self.path])
+        self.process = cluster.start(cluster.inside("client", argv), subprocess.DEVNULL)
+        cluster.wait(lambda: self.now()["bytes"], 10, "the download to begin")
+
+    def now(self):
+        try:
+            with open(self.path, encoding="utf-8") as file:
+                return json.load(file)
+        except FileNotFoundError:
+            return {"bytes": 0, "longest_s": 0, "ended": None}
+
+    def end(self):
+        """Asks for the rest; what became of it."""
+        self.cluster.end_inside(self.process)
+        self.cluster.wait(lambda: self.now()["ended"], 30, "the end of the download")
+        self.process.wait(timeout=10)
+        return self.now()
+
+
+class Pings:
+    """A real server asks the client, by ICMP, all the time; the director's NAT keeps the flow."""
+
+    def __init__(self, cluster, folder, server):
+        self.cluster = cluster
+        self.path = os.path.join(folder, f"ping.{server}")
+        self.process = None
+        self.server = server
+
+    def start(self):
+        with open(self.path, "w", encoding="utf-8") as output:
+            self.process = self.cluster.start(self.cluster.inside(
+                self.server, ["ping", "-i", "0.2", "-n", director.CLIENT]), output)
+        return self
+
+    def end(self):
+        """(sent, answered, longest row without an answer) once it has ended."""
+        self.cluster.end_inside(self.process, signal.SIGINT)
+        self.process.wait(timeout=10)
+        with open(self.path, encoding="utf-8") as file:
+            text = file.read()
+        found = re.search(r"(\d+) packets transmitted, (\d+) received", text)
+        numbers = [int(n) for n in re.findall(r"icmp_seq=(\d+) ttl", text)]
+        row = max((b - a - 1 for a, b in zip(numbers, numbers[1:])), default=0)
+        return int(found[1]), int(found[2]), row
+
+
+class DirectorRun(Run):
+    """measure.Run with the services behind the directors instead of on them."""
+
+    def __init__(self, cluster, folder, **how):
+        super().__init__(cluster, folder, **how)
+        self.servers = RealServers(cluster)
+        self.answering = cluster.servers
