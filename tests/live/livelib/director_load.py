@@ -23,10 +23,13 @@ class RealServers:
         self.cluster = cluster
 
     def start(self, nodes=None):
-        """Once for all; a node that comes back has no services."""
-        if nodes is not None:
-            return
+        """Once for all: a node that comes back has no services."""
         cluster = self.cluster
+        asked = (80, 7, director.HELD_PORT, director.STREAM_PORT)
+        machines = {**{server: asked for server in cluster.servers},
+                    "client": (director.OUT_PORT,)}
+        if nodes is not None or all(self.listens(*one) for one in machines.items()):
+            return
         for server in cluster.servers:
             for argv in ([program("saru-probe"), "serve", "--name", server, "--port", "80"],
                          [program("saru-probe"), "respond", "--name", server, "--port", "7"],
@@ -35,8 +38,7 @@ class RealServers:
                 cluster.start(cluster.inside(server, real_time(argv)), subprocess.DEVNULL)
         cluster.start(cluster.inside("client", real_time(
             [held.__file__, "serve", "client", str(director.OUT_PORT)])), subprocess.DEVNULL)
-        for machine, ports in [(server, (80, 7, director.HELD_PORT, director.STREAM_PORT))
-                               for server in cluster.servers] + [("client", (director.OUT_PORT,))]:
+        for machine, ports in machines.items():
             cluster.wait(lambda m=machine, p=ports: self.listens(m, p), 10,
                          f"the services of {machine}")
 
