@@ -14,6 +14,8 @@ from livelib.load import real_time
 from livelib.measure import Run
 
 SPEAKS_S = 2.2  # each held session has spoken within that
+PING_S = 0.2
+HELD, HELD6, OUTGOING = 1000, 40, 40  # sessions
 
 
 class RealServers:
@@ -114,7 +116,7 @@ class Pings:
     def start(self):
         with open(self.path, "w", encoding="utf-8") as output:
             self.process = self.cluster.start(self.cluster.inside(
-                self.server, ["ping", "-i", "0.2", "-n", director.CLIENT]), output)
+                self.server, ["ping", "-i", str(PING_S), "-n", director.CLIENT]), output)
         return self
 
     def end(self):
@@ -136,3 +138,55 @@ class DirectorRun(Run):
         super().__init__(cluster, folder, **how)
         self.servers = RealServers(cluster)
         self.answering = cluster.servers
+
+
+class Traffic:
+    """Everything that goes through the directors, and what has become of it so far."""
+
+    def __init__(self, cluster, folder, count=HELD):
+        self.cluster = cluster
+        self.judge = director.Judge(cluster, folder)
+        self.run = DirectorRun(cluster, folder)
+        self.run.start()
+        per_server = OUTGOING // len(cluster.servers)
+        self.sessions = {
+            f"{count} from the client": Sessions(cluster, folder, "client", director.OUTSIDE,
+                                                 director.HELD_PORT, count),
+            f"{HELD6} over IPv6": Sessions(cluster, folder, "client", director.OUTSIDE6,
+                                           director.HELD_PORT, HELD6)}
+        for server in cluster.servers:
+            self.sessions[f"{per_server} from {server} to the outside"] = Sessions(
+                cluster, folder, server, director.CLIENT, director.OUT_PORT, per_server)
+        for sessions in self.sessions.values():
+            sessions.wait_begun()
+        self.download = Download(cluster, folder)
+        self.pings = [Pings(cluster, folder, server).start() for server in cluster.servers]
+        self.total = sum(one.count for one in self.sessions.values())
+
+    def broken(self):
+        """[(which, source port, server, why, when)] so far."""
+        return [(name, *one[:4]) for name, sessions in self.sessions.items()
+                for one in sessions.now()["broken"]]
+
+    def settle_s(self):
+        """TCP tries again after 0.2, 0.6, 1.4 s and so on: at most as long again as it was dark."""
+        return SPEAKS_S + 2 * self.cluster.detection_s()
+
+    def later(self):
+        """Once all had time to speak: {"broken", "going": sessions, "turned": to another server,
+        "longest_s": between two answers of one, so far}"""
+        time.sleep(self.settle_s())
+        states = [sessions.now() for sessions in self.sessions.values()]
+        return {"broken": self.broken(),
+                "going": sum(sum(now["answering"].values()) for now in states),
+                "turned": sum(now["turned"] for now in states),
+                "longest_s": max(now["longest_s"] for now in states)}
+
+    def end(self):
+        """Ends all of it. ({server: (pings sent, answered, most in a row that were not)},
+        what became of the download, the totals of the run)"""
+        got = self.download.end() if self.download.now()["ended"] is None else self.download.now()
+        pings = {one.server: one.end() for one in self.pings}
+        for sessions in self.sessions.values():
+            sessions.end()
+        return pings, got, self.run.stop()

@@ -1,66 +1,33 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What happens to directors, one after the other, while connections are held through them."""
-import time
-
 from livelib import blocks, director
-from livelib.director_load import DirectorRun, Download, Pings, RealServers, Sessions
+from livelib.director_load import HELD, PING_S, RealServers, Sessions, Traffic
 from livelib.tap import check_totals, tell
-
-HELD, HELD6, OUTGOING = 1000, 40, 40
-PING_S = 0.2
 
 
 class Story:
-    """Held sessions of all kinds, and after each event what became of them."""
+    """Traffic through directors, and after each event the checks of what became of it."""
 
     def __init__(self, tap, cluster, folder, count=HELD):
         self.tap, self.cluster = tap, cluster
-        self.judge = director.Judge(cluster, folder)
-        self.run = DirectorRun(cluster, folder)
-        self.run.start()
-        client, per_server = "client", OUTGOING // len(cluster.servers)
-        self.sessions = {
-            f"{count} from the client": Sessions(cluster, folder, client, director.OUTSIDE,
-                                                 director.HELD_PORT, count),
-            f"{HELD6} over IPv6": Sessions(cluster, folder, client, director.OUTSIDE6,
-                                           director.HELD_PORT, HELD6)}
-        for server in cluster.servers:
-            self.sessions[f"{per_server} from {server} to the outside"] = Sessions(
-                cluster, folder, server, director.CLIENT, director.OUT_PORT, per_server)
-        for sessions in self.sessions.values():
-            sessions.wait_begun()
-        self.download = Download(cluster, folder)
-        self.pings = [Pings(cluster, folder, server).start() for server in cluster.servers]
-        self.total = sum(one.count for one in self.sessions.values())
-        self.tap.note(f"{self.total} sessions are held: " + ", ".join(self.sessions))
-
-    def broken(self):
-        """[(which, source port, server, why, when)] so far."""
-        return [(name, *one[:4]) for name, sessions in self.sessions.items()
-                for one in sessions.now()["broken"]]
+        self.traffic = Traffic(cluster, folder, count)
+        self.run, self.total = self.traffic.run, self.traffic.total
+        self.tap.note(f"{self.total} sessions are held: " + ", ".join(self.traffic.sessions))
 
     def looked_at(self, what):
         """What became of the sessions, once all had time to speak."""
-        time.sleep(self.settle_s())
-        broken = self.broken()
+        now = self.traffic.later()
+        broken = now["broken"]
         self.tap.check(not broken, f"{what}: 0 of {self.total} sessions are broken",
                        f"{len(broken)} broken: {broken[:5]}")
-        states = {name: sessions.now() for name, sessions in self.sessions.items()}
-        going = {name: sum(now["answering"].values()) for name, now in states.items()}
-        turned = sum(now["turned"] for now in states.values())
-        self.tap.check(sum(going.values()) == self.total and turned == 0,
-                       f"{what}: each goes on with the server it had", (going, turned))
-        problem = self.judge.problem()
+        self.tap.check(now["going"] == self.total and now["turned"] == 0,
+                       f"{what}: each goes on with the server it had", now)
+        problem = self.traffic.judge.problem()
         self.tap.check(problem is None, f"{what}: no packet was forwarded twice", problem)
-        got = self.download.now()
+        got = self.traffic.download.now()
         self.tap.check(got["ended"] is None, f"{what}: the download goes on", got)
-        self.tap.note(f"{what}: longest between two answers "
-                      f"{max(now['longest_s'] for now in states.values())} s, of the download "
-                      f"{got['longest_s']} s")
-
-    def settle_s(self):
-        """TCP tries again after 0.2, 0.6, 1.4 s and so on: at most as long again as it was dark."""
-        return 2.5 + 2 * self.cluster.detection_s()
+        self.tap.note(f"{what}: longest between two answers so far {now['longest_s']} s, "
+                      f"of the download {got['longest_s']} s")
 
     def event(self, what, act):
         figures = act()
@@ -99,34 +66,22 @@ class Story:
 
     # The end.
 
-    def end(self):
+    def end(self, planned=True):
         """The checks of the whole run."""
         tap = self.tap
-        got = self.download.end()
+        pings, got, totals = self.traffic.end()
         tap.check(got["ended"] == "whole" and got["bytes"] > 1 << 20,
                   f"the download of {got['bytes'] >> 20} MiB is whole", got)
-        for pings in self.pings:
-            sent, answered, row = pings.end()
-            most = (3 * self.cluster.detection_s() + 1) / PING_S
+        most = (3 * self.cluster.detection_s() + 1) / PING_S
+        for server, (sent, answered, row) in pings.items():
             tap.check(sent > 50 and answered > 0.7 * sent and row <= most,
-                      f"{pings.server}: {answered} of {sent} pings came back, "
-                      f"{row} in a row did not at most", f"at most {most}")
-        for sessions in self.sessions.values():
-            sessions.end()
-        check_totals(tap, self.run.stop())
-        counted = self.judge.counted()
+                      f"{server}: {answered} of {sent} pings came back, {row} in a row did not",
+                      f"at most {most}")
+        check_totals(tap, totals, planned)
+        counted = self.traffic.judge.counted()
         tap.check(all(seen for seen, _ in counted.values()),
                   "the judge has seen TCP, UDP, ICMP and IPv6", counted)
         tap.note(f"packets forwarded, and twice: {counted}")
-
-    def give_up(self):
-        """Ends what is left of a run whose sessions were to break."""
-        self.cluster.end_inside(self.download.process)
-        for pings in self.pings:
-            pings.end()
-        for sessions in self.sessions.values():
-            sessions.end()
-        self.run.stop()
 
 
 def check_topology(tap, cluster, folder):
