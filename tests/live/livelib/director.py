@@ -54,8 +54,8 @@ table inet director {
 """
 
 # Watches the switch: what a node sends for the client or for the servers, each node has a set.
-# Whatever two nodes send alike within two seconds (also the IP id: a retransmission has a new one)
-# was forwarded twice.
+# Whatever two nodes send alike within two seconds was forwarded twice; what TCP sends once more has
+# another IP id.
 JUDGE = "director_judge"
 
 
@@ -94,10 +94,11 @@ def switch(cluster, *argv, check=True):
 class Judge:
     """Counts packets that two nodes forwarded. It knows ports by name, so a boot changes nothing."""
 
-    # Not by whom it is sent to: two directors may choose two servers. IPv6 has no id.
+    # Not by whom it is sent to: two directors may choose two servers. UDP often has the id 0; the
+    # first 8 bytes of data are the number of the probe. IPv6 has no id.
     KINDS = {
         "tcp": ("ip protocol tcp", "ip saddr . ip id . tcp sport . tcp sequence . tcp ackseq"),
-        "udp": ("ip protocol udp", "ip saddr . ip id . udp sport . udp dport"),
+        "udp": ("ip protocol udp", "ip saddr . udp sport . udp dport . @th,64,64"),
         "icmp": ("ip protocol icmp", "ip saddr . ip id . icmp type . icmp sequence"),
         "tcp6": ("ip6 nexthdr tcp", "ip6 saddr . tcp sport . tcp sequence . tcp ackseq"),
     }
