@@ -3,7 +3,7 @@
 """Single packets and short connections from chosen source ports.
 
     ask.py tcp ADDRESS PORT SOURCE…           asks the service of held.py; {source: who answered}
-    ask.py udp ADDRESS PORT SOURCE…           a datagram from each, the sockets closed at once
+    ask.py udp ADDRESS PORT SOURCE…           a datagram from each, and no socket for answers
     ask.py flags ADDRESS PORT SOURCE FLAGS    one TCP segment with these flags (a number), of no
                                               connection; the flags of what comes back, or null
     ask.py protocol ADDRESS NUMBER SOURCE     a packet of that protocol, the first two bytes SOURCE"""
@@ -24,7 +24,11 @@ def ask_tcp(address, port, sources):
     found = {}
     for source in sources:
         try:
-            with socket.create_connection((address, port), PATIENCE_S, ("", source)) as peer:
+            with socket.socket() as peer:
+                peer.settimeout(PATIENCE_S)
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                peer.bind(("", source))
+                peer.connect((address, port))
                 peer.sendall(packed("who"))
                 found[source] = unpacked(peer.makefile("rb").readline()).split()[0]
         except (OSError, ValueError) as error:
@@ -33,10 +37,11 @@ def ask_tcp(address, port, sources):
 
 
 def send_udp(address, port, sources):
-    for source in sources:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-            sender.bind(("", source))
-            sender.sendto(b"x" * 32, (address, port))
+    """From no socket: what comes back is refused."""
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP) as raw:
+        for source in sources:
+            data = b"x" * 32
+            raw.sendto(struct.pack("!HHHH", source, port, 8 + len(data), 0) + data, (address, 0))
     return len(sources)
 
 

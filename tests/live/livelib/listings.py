@@ -28,8 +28,8 @@ def unload(cluster, *tables):
             cluster.run(node, "nft", "delete", "table", "inet", table)
 
 
-def counted(cluster, chain, table="site"):
-    """{line: {node: packets}}; the chain's head is line 1, its first rule line 2."""
+def counted(cluster, chain, first, table="site"):
+    """{line: {node: packets}}; the chain's first rule is line `first`."""
     found = {}
     for node in cluster.living():
         said = json.loads(cluster.run(node, "nft", "-j", "list", "chain", "inet", table,
@@ -37,7 +37,7 @@ def counted(cluster, chain, table="site"):
         rules = [one["rule"]["expr"] for one in said if "rule" in one]
         for i, rule in enumerate(rules):
             packets = next(part["counter"]["packets"] for part in rule if "counter" in part)
-            found.setdefault(i + 2, {})[node] = packets
+            found.setdefault(i + first, {})[node] = packets
     return found
 
 
