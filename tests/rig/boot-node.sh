@@ -1,10 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Boots one machine of the rig. Runs inside its new namespaces, as a child of its pid 1, before
-# anybody else lives there.   boot-node.sh KIND NAME STATE SHARE ADDRESS4 ADDRESS6
+# anybody else lives there.   boot-node.sh KIND NAME STATE SHARE ADDRESS4 ADDRESS6 [INSIDE4 INSIDE6]
 #   KIND   node (cluster software) or plain (client, server)
 #   STATE  the machine's directory: overlay layers and logs, kept from boot to boot
 #   SHARE  the rig's directory that all machines see, as /run/saru-rig (socket of the fence device)
+#   INSIDE4, INSIDE6  addresses of eth1, when it has one
 set -eu
 kind=$1 name=$2 state=$3 share=$4 address4=$5 address6=$6
 
@@ -49,10 +50,17 @@ awk -v own="$run" '$2 ~ "^/run/" && index($2, own) != 1 { print $2 }' /proc/moun
   done
 mount -n --move "$run" /run
 
+nic() {  # nic NAME ADDRESS4 ADDRESS6
+  echo 0 >"/proc/sys/net/ipv6/conf/$1/accept_dad"
+  echo 0 >"/proc/sys/net/ipv6/conf/$1/accept_ra"
+  if [ "$2" != - ]; then ip addr add "$2" dev "$1"; fi
+  ip addr add "$3" dev "$1" nodad
+  ip link set "$1" up
+}
+
 ip link set lo up
-echo 0 >/proc/sys/net/ipv6/conf/eth0/accept_dad
-echo 0 >/proc/sys/net/ipv6/conf/eth0/accept_ra
-if [ "$address4" != - ]; then ip addr add "$address4" dev eth0; fi
-ip addr add "$address6" dev eth0 nodad
-ip link set eth0 up
+nic eth0 "$address4" "$address6"
+if [ $# -ge 8 ]; then nic eth1 "$7" "$8"; fi
+# What an administrator lets the machine do at each boot, before the cluster software starts.
+if [ -x /etc/rig-boot ]; then /etc/rig-boot; fi
 echo "$name booted"

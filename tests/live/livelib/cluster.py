@@ -115,7 +115,7 @@ class Cluster:
         return subprocess.CompletedProcess(argv, process.returncode, out, err)
 
     def up(self, nodes, token=None, consensus=None, pacemaker=True, ip_version=4, qdevice=False,
-           two_node=False):
+           two_node=False, servers=0, inside=False):
         words = ["up", "--nodes", str(nodes), "--bin", f"{BUILD}/agent", "--ocf", f"{REPO}/ocf"]
         words += ["--token", str(token)] if token else []
         words += ["--consensus", str(consensus)] if consensus else []
@@ -123,6 +123,8 @@ class Cluster:
         words += ["--ip-version", str(ip_version)]
         words += ["--qdevice"] if qdevice else []
         words += ["--two-node", "--stonith"] if two_node else []
+        words += ["--servers", str(servers)] if servers else []
+        words += ["--inside"] if inside else []
         self.qdevice = qdevice
         self.started = True
         limit = 60 + 10 * nodes
@@ -155,6 +157,7 @@ class Cluster:
         machines = status["nodes"] + status["servers"] + [status["client"]]
         self.pids = {one["name"]: one["pid"] for one in machines}
         self.macs = {one["name"]: one["mac"] for one in machines}
+        self.servers = [one["name"] for one in status["servers"] if one["name"][0] == "s"]
         self.ids = {name: int(name[1:]) for name in self.nodes}
 
     def detection_s(self):
@@ -187,13 +190,13 @@ class Cluster:
         return child
 
     @staticmethod
-    def end_inside(child):
+    def end_inside(child, number=signal.SIGTERM):
         """Ends what start() began behind nsenter, in the machine's own pid namespace."""
         with contextlib.suppress(OSError, ProcessLookupError):
             with open(f"/proc/{child.pid}/task/{child.pid}/children", encoding="utf-8") as file:
                 inner = file.read().split()
             for pid in inner:
-                os.kill(int(pid), signal.SIGTERM)
+                os.kill(int(pid), number)
 
     def process_of(self, machine, comm):
         """Pid on the host of the machine's process of that name; None when there is none."""
@@ -250,13 +253,13 @@ def signals_as_errors():
 
 @contextlib.contextmanager
 def running_cluster(name, nodes, token=None, consensus=None, clone=True, on_wait=None,
-                    ip_version=4, qdevice=False, two_node=False):
-    """A cluster with the clone of the README, taken away at the end whatever happens."""
+                    **how):
+    """A cluster with the clone of the README, taken away at the end whatever happens. `how`: what
+    else up() takes."""
     cluster = Cluster(name, on_wait)
     with signals_as_errors():
         try:
-            cluster.up(nodes, token, consensus, ip_version=ip_version, qdevice=qdevice,
-                       two_node=two_node)
+            cluster.up(nodes, token, consensus, **how)
             if clone:
                 cluster.create_clone()
             yield cluster

@@ -40,7 +40,7 @@ async def serve(node, port):
             pass
         finally:
             writer.close()
-    server = await asyncio.start_server(one, port=port, host="0.0.0.0", backlog=2000)
+    server = await asyncio.start_server(one, port=port, backlog=2000)
     async with server:
         await server.serve_forever()
 

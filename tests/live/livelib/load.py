@@ -132,7 +132,7 @@ class Witness:
 class HttpLoad:
     """Fresh HTTP connections from the client, round all blocks, until stop()."""
 
-    def __init__(self, cluster, folder, rate=HTTP_RATE, address=ADDRESS):
+    def __init__(self, cluster, folder, rate=HTTP_RATE, address=ADDRESS, expect=None):
         self.log = f"{folder}/http.jsonl"
         self.output = f"{folder}/http.json"
         # A SYN is repeated after 1, 3, 7, 15 s: so much patience sees the end of a crash.
@@ -140,7 +140,7 @@ class HttpLoad:
         argv = [program("saru-probe"), "http", *each("--address", address), "--seconds",
                 "86000", "--connections-per-second", str(rate),
                 "--timeout", f"{self.timeout_s:.1f}",
-                "--log", self.log, "--expect", ",".join(cluster.nodes)]
+                "--log", self.log, "--expect", ",".join(expect or cluster.nodes)]
         argv = real_time(argv)
         with open(self.output, "w", encoding="utf-8") as output:
             self.process = cluster.start(cluster.inside("client", argv, own_pids=False), output)

@@ -39,6 +39,7 @@ class Run:
     def __init__(self, cluster, folder, say=print):
         self.cluster, self.folder, self.say = cluster, folder, say
         self.servers = Servers(cluster)
+        self.answering = cluster.nodes  # whose names the answers carry
         self.monitors = {}
         self.events = []
         self.windows = []  # (figures, first ns, last ns, requests that a crash must break)
@@ -55,7 +56,7 @@ class Run:
         self.listener = Listener(cluster, self.folder, cluster.nodes[0])
         for node in cluster.living():
             self.monitors[node] = Monitor(cluster, self.folder, node)
-        self.http = HttpLoad(cluster, self.folder)
+        self.http = HttpLoad(cluster, self.folder, expect=self.answering)
 
     def settled(self, seconds, awaited, without=None):
         expected = [node for node in self.cluster.living() if node != without]
@@ -237,7 +238,7 @@ class Run:
         return {
             "nodes": len(self.cluster.nodes),
             "token_ms": self.cluster.token,
-            "answers": {node: answers["by_node"].get(node, 0) for node in self.cluster.nodes},
+            "answers": {node: answers["by_node"].get(node, 0) for node in self.answering},
             "requests": answers["requests"],
             "failed": answers["failed"],
             "failed_by_move": sum(f["failed_by_move"] for f in self.events),

@@ -82,6 +82,9 @@ def add_up(up):
                     help="of Corosync's ring (4); 6: no machine has an IPv4 address at all")
     up.add_argument("--servers", type=int, default=0, metavar="K",
                     help="plain machines sK with 10.77.1.K")
+    up.add_argument("--inside", action="store_true",
+                    help="nodes have an eth1 (10.79.0.K) on a second switch; the servers are there "
+                    "only (10.79.1.K)")
     up.add_argument("--no-pacemaker", dest="pacemaker", action="store_false", help="Corosync only")
     up.add_argument("--bin", metavar="DIR",
                     help="where sarud and saructl are built ($SARU_BIN, or build/agent)")

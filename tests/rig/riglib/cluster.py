@@ -136,7 +136,7 @@ def prepare_machine(rig, name, config):
     os.makedirs(f"{home}/log")
     hosts = "127.0.0.1 localhost\n::1 localhost\n"
     for other in rig.machine_names():
-        v4, v6, _ = switch.plan(other)
+        v4, v6, _ = switch.plan_in(rig, other)
         hosts += f"{v4} {other}\n" if config["ip_version"] == 4 else ""
         hosts += f"{v6} {other}\n"
     write(f"{home}/etc/hosts", hosts)

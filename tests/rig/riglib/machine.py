@@ -89,12 +89,17 @@ class Booting:
     def __init__(self, rig, machine, kind):
         self.rig, self.machine = rig, machine
         home = rig.machine_dir(machine)
-        v4, v6, _ = switch.plan(machine)
+        v4, v6, _ = switch.plan_in(rig, machine)
+        inside = []
+        if machine[0] == "n" and rig.config()["inside"]:
+            inside4, inside6, _ = switch.inside_plan(machine)
+            inside = [f"{inside4}/16", f"{inside6}/64"]
         self.console = f"{home}/console.log"
         with open(self.console, "ab") as console:
             self.process = subprocess.Popen(
                 [f"{rig.dir}/nsinit", machine, f"{rig.share}/boot-node.sh", kind, machine, home,
-                 rig.share, f"{v4}/16" if rig.config()["ip_version"] == 4 else "-", f"{v6}/64"],
+                 rig.share, f"{v4}/16" if rig.config()["ip_version"] == 4 else "-", f"{v6}/64",
+                 *inside],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=console, cwd="/",
                 env={"PATH": PATH, "LANG": "C.UTF-8"}, start_new_session=True)
         self.pid = None
@@ -264,7 +269,7 @@ def start_cluster(rig, machine, pacemaker):
 def describe(rig, machine):
     """What other tools need to enter the machine."""
     pid = machine_pid(rig, machine)
-    v4, v6, mac = switch.plan(machine)
+    v4, v6, mac = switch.plan_in(rig, machine)
     return {"name": machine, "pid": pid, "addresses": [v4, v6], "mac": mac,
             "netns": f"/proc/{pid}/ns/net" if pid else None}
 
