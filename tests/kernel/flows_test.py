@@ -3,10 +3,14 @@
 made on the other, where nothing new is let through."""
 import re
 import socket
+import threading
+import time
 
 import lab
 from flows_lab import (Field, LABEL, MARK, OUT, Ping, SERVER, Store, UDP_LITE, ZONE, both_ways,
-                       talks)
+                       stream, talks)
+
+STREAM = 1000  # times 50 kB
 
 
 def kinds(field):
@@ -92,6 +96,33 @@ def what_is_left_behind_breaks_it(net, tap):
     tap.check(outcome["replaced"] >= 2 and outcome["done"] == len(store)
               and outcome["failed"] == 0, "a is told, in the place of what it has", outcome)
     tap.check(both_ways(replaced), "then it goes on")
+
+
+def what_is_under_way_goes_on(net, tap):
+    """Streams in both directions, of which much is on its way at each move"""
+    field = Field(net)
+    pairs = [field.connect(4, OUT[4], 80), field.connect(4, SERVER[4], 8080)]
+    tap.check(all(both_ways(pair) for pair in pairs), "TCP passes a")
+    field.refuse_new()
+    store = Store().take(field.events("a"))
+    arrived = []
+    threads = [threading.Thread(target=lambda ends=ends: arrived.append(stream(*ends, times=STREAM)))
+               for one, other in pairs for ends in ((one, other), (other, one))]
+    for thread in threads:
+        thread.start()
+    moves, failed = 0, 0
+    for source, target in (("a", "b"), ("b", "a")) * 10:
+        if all(not thread.is_alive() for thread in threads):
+            break
+        failed += field.drivers[target].must("inject " + store.records())["failed"]
+        field.through(target)
+        field.drivers[source].must("remove " + " ".join(store))
+        moves += 1
+        time.sleep(0.05)
+    for thread in threads:
+        thread.join(60 * lab.SLOW)
+    tap.check(failed == 0 and moves >= 3, f"moved {moves} times meanwhile", failed)
+    tap.check(arrived == [True] * len(threads), "all of it arrives", arrived)
 
 
 def one_zone_for_each_direction(net, tap):
@@ -247,6 +278,6 @@ def nothing_grows(net, tap):
              "dump {:.0f}, events {:.0f}".format(*(ms * 100000 / count for ms in best)))
 
 
-lab.main(connections_go_on, what_is_left_behind_breaks_it, one_zone_for_each_direction,
-         events_say_who, what_the_kernel_refuses, what_is_missed_is_told, a_dump_has_all,
+lab.main(connections_go_on, what_is_left_behind_breaks_it, what_is_under_way_goes_on,
+         one_zone_for_each_direction, events_say_who, what_the_kernel_refuses, what_is_missed_is_told, a_dump_has_all,
          nothing_grows, tools=["conntrack"])
