@@ -63,10 +63,14 @@ def connections_go_on(net, tap):
         gone_on = move(field, tap, begun, store, source, target)
         for name, good in gone_on.items():
             tap.check(good, f"{name} goes on from {source} to {target}")
-    carried = {(flow["key"], flow["dnat"] and tuple(flow["dnat"]), flow["mark"])
-               for flow in field.dump("b")}
-    tap.check(all((key, flow["dnat"] and tuple(flow["dnat"]), MARK) in carried
-                  for key, flow in store.items()), "b has them with NAT and mark", carried)
+    there = {flow["key"]: flow for flow in field.dump("b")}
+    for name in ("dnat", "snat", "mark", "scales", "tcp_state", "assured"):
+        tap.check(all(key in there and there[key][name] == flow[name]
+                      for key, flow in store.items()), f"b has them with their {name}", there)
+    tap.check({flow["mark"] for flow in store.values()} == {MARK}
+              and max(flow["scales"] for flow in store.values()) > [0, 0]
+              and sum(flow["dnat"] is not None for flow in store.values()) >= 7,
+              "which they have", list(store.values()))
     labels = [flow["labels"][0] for flow in field.dump("b")]
     tap.check(labels and all(one == 1 << LABEL for one in labels), "and with their labels", labels)
     zones = [flow["zone"] for flow in field.dump("b")]
@@ -106,7 +110,7 @@ def what_is_under_way_goes_on(net, tap):
     field.refuse_new()
     store = Store().take(field.events("a"))
     arrived = []
-    threads = [threading.Thread(target=lambda ends=ends: arrived.append(stream(*ends, times=STREAM)))
+    threads = [threading.Thread(target=lambda ends=ends: arrived.append(stream(*ends, STREAM)))
                for one, other in pairs for ends in ((one, other), (other, one))]
     for thread in threads:
         thread.start()
@@ -279,5 +283,5 @@ def nothing_grows(net, tap):
 
 
 lab.main(connections_go_on, what_is_left_behind_breaks_it, what_is_under_way_goes_on,
-         one_zone_for_each_direction, events_say_who, what_the_kernel_refuses, what_is_missed_is_told, a_dump_has_all,
-         nothing_grows, tools=["conntrack"])
+         one_zone_for_each_direction, events_say_who, what_the_kernel_refuses,
+         what_is_missed_is_told, a_dump_has_all, nothing_grows, tools=["conntrack"])
