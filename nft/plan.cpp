@@ -2,7 +2,6 @@
 #include "nft/plan.h"
 
 #include <net/if.h>
-#include <netpacket/packet.h>
 
 #include <algorithm>
 #include <bit>
@@ -30,6 +29,7 @@ constexpr std::uint32_t kMostAddresses = 64;
 constexpr std::size_t kMostNodeName = 40;
 constexpr char kTwin[] = "_live";
 constexpr std::uint16_t kEther = 1;  // ARPHRD_ETHER
+constexpr std::uint8_t kToUs = 0;    // PACKET_HOST
 
 Bytes big64(std::uint64_t value) {
   Bytes bytes(8);
@@ -143,7 +143,7 @@ Rule through_link(const std::string& link, const std::string& chain, const char*
   std::copy(link.begin(), link.end(), name.begin());
   return {comment,
           {LoadMeta{NFT_META_IIFNAME}, equals(std::move(name)), LoadMeta{NFT_META_PKTTYPE},
-           equals({PACKET_HOST}), go_to(chain)}};
+           equals({kToUs}), go_to(chain)}};
 }
 
 // The same by the MAC address, should somebody give the interface another name.

@@ -115,13 +115,14 @@ class Cluster:
         return subprocess.CompletedProcess(argv, process.returncode, out, err)
 
     def up(self, nodes, token=None, consensus=None, pacemaker=True, ip_version=4, qdevice=False,
-           two_node=False):
+           two_node=False, servers=0):
         words = ["up", "--nodes", str(nodes), "--bin", f"{BUILD}/agent", "--ocf", f"{REPO}/ocf"]
         words += ["--token", str(token)] if token else []
         words += ["--consensus", str(consensus)] if consensus else []
         words += [] if pacemaker else ["--no-pacemaker"]
         words += ["--ip-version", str(ip_version)]
         words += ["--qdevice"] if qdevice else []
+        words += ["--servers", str(servers)] if servers else []
         words += ["--two-node", "--stonith"] if two_node else []
         self.qdevice = qdevice
         self.started = True
@@ -250,13 +251,13 @@ def signals_as_errors():
 
 @contextlib.contextmanager
 def running_cluster(name, nodes, token=None, consensus=None, clone=True, on_wait=None,
-                    ip_version=4, qdevice=False, two_node=False):
+                    ip_version=4, qdevice=False, two_node=False, servers=0):
     """A cluster with the clone of the README, taken away at the end whatever happens."""
     cluster = Cluster(name, on_wait)
     with signals_as_errors():
         try:
             cluster.up(nodes, token, consensus, ip_version=ip_version, qdevice=qdevice,
-                       two_node=two_node)
+                       two_node=two_node, servers=servers)
             if clone:
                 cluster.create_clone()
             yield cluster
