@@ -34,8 +34,14 @@ class FlowKernel {
   // Opens the sockets. Nothing else may be called before.
   nft::Result<void> start();
 
-  // Tells of all that packets have changed until now, also of those that were under way.
+  // Tells of all that has changed until now.
   void drain();
+
+  // Calls each() for every connection that is answered and not assured: of those no event has told
+  // yet. No more than some thousands.
+  void half_open(const std::function<void(Flow&&)>& each);
+  // As it is now, with what no event tells; nothing if it is gone.
+  std::optional<Flow> current(const FlowKey& key);
 
   // Calls each() for every connection, then done(false) if they were not all. One at a time.
   void dump(std::function<void(Flow&&)> each, std::function<void(bool)> done);
@@ -69,6 +75,7 @@ class FlowKernel {
   Callbacks callbacks_;
   std::optional<ConntrackEvents> events_;
   std::optional<ConntrackDump> dump_;
+  std::optional<ConntrackDump> half_open_;
   std::optional<ConntrackWriter> writer_;
   std::function<void(Flow&&)> each_;
   std::function<void(bool)> done_;

@@ -97,7 +97,9 @@ void FlowSync::note_blocks() {
 void FlowSync::give_up(const BlockSet& blocks) {
   const BlockSet gone = blocks.blocks() == mine_.blocks() ? blocks & mine_ : BlockSet(0);
   if (gone.empty()) return;
+  const Nanos began = host_.now();
   kernel_.drain();
+  take_up_the_rest(gone);
   for (Flows& message : replica_.news_of(gone, kMessageBytes)) {
     if (host_.send(std::move(message))) continue;
     host_.log(LogLevel::kWarning,
@@ -117,6 +119,32 @@ void FlowSync::give_up(const BlockSet& blocks) {
   there_ -= gone;
   if (resync_) resync_->blocks -= gone;
   replica_.drop_news(gone);
+  const auto took = std::chrono::duration_cast<std::chrono::microseconds>(host_.now() - began);
+  host_.log(LogLevel::kDebug, "told what is left of " + std::to_string(gone.size()) +
+                                  " blocks in " + std::to_string(took.count()) + " us");
+}
+
+// What no event has told: handshakes under way, whose clients would wait in vain for an answer to
+// what they say next, and by how much a helper has shifted sequence numbers.
+void FlowSync::take_up_the_rest(const BlockSet& blocks) {
+  kernel_.half_open([&](Flow&& flow) {
+    const auto block = rule_->block_of(flow);
+    if (!block || !blocks.contains(*block) || is_as_good_as_over(flow)) return;
+    replica_.changed(*block, encode_key(flow.key),
+                     encode_value(flow.state, flow.key.v4, flow.key.protocol));
+  });
+  std::vector<Flow> helped;
+  blocks.for_each([&](BlockId block) {
+    replica_.for_each(block, [&](const std::string& key, const std::string& value) {
+      if (!has_helper(value)) return;
+      if (auto flow = decode(key, value)) helped.push_back(std::move(*flow));
+    });
+  });
+  for (const Flow& one : helped) {
+    const auto block = rule_->block_of(one);
+    const auto now = kernel_.current(one.key);
+    if (block && now) take_up(*block, *now);
+  }
 }
 
 void FlowSync::note_synced() {

@@ -78,6 +78,7 @@ class FlowSync {
   // The kernel's news.
   void on_change(Change change, Flow&& flow);
   void take_up(BlockId block, const Flow& flow);
+  void take_up_the_rest(const BlockSet& blocks);
   void look_at_leftovers();
   void resync(const std::string& why);
   void end_resync(bool complete);

@@ -286,6 +286,10 @@ bool differ_in_timeout_only(std::string_view one, std::string_view other) {
          one.substr(kTimeoutAt + 1) == other.substr(kTimeoutAt + 1);
 }
 
+bool has_helper(std::string_view value) {
+  return !value.empty() && (static_cast<unsigned char>(value.front()) & kHelper) != 0;
+}
+
 std::optional<std::size_t> key_size(std::string_view bytes) {
   if (bytes.empty()) return std::nullopt;
   const auto what = static_cast<unsigned char>(bytes.front());

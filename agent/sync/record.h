@@ -49,6 +49,8 @@ tl::expected<FlowKey, const char*> decode_key(std::string_view key);
 // Whether two values (of one connection) differ in nothing but their timeout, which every packet
 // moves.
 bool differ_in_timeout_only(std::string_view one, std::string_view other);
+// Whether the connection of this value has a helper.
+bool has_helper(std::string_view value);
 
 // How many bytes of the front are a key, or the value that belongs to `key`. Nothing if they end
 // before that, or cannot be one. What they say is not checked: decode() does.
