@@ -15,6 +15,8 @@ struct Described {
 constexpr Described kValues[] = {
     {"id", "1..65535", "cluster id: one id for each set of shared addresses (default 1)"},
     {"nic", "NAME", "network interface through which clients reach the address"},
+    {"inside-nic", "NAME",
+     "of a director: network interface of the hosts behind it, with --inside-ip"},
     {"blocks", "N", "in how many blocks the clients are cut: 16 to 4096, a power of two (512)"},
     {"selector", "NAME",
      "what a packet's block is computed from: src-port, dst-port, src-addr, dst-addr or "
@@ -56,8 +58,13 @@ tl::expected<CommandLine, Failure> read_command_line(int argc, const char* const
   std::map<std::string, std::string> values;
   std::map<std::string, bool> flags;
   std::vector<std::string> addresses;
+  std::vector<std::string> inside_addresses;
   app.add_option("--ip", addresses,
                  "address to serve, with or without /PREFIX; several: repeat it, or a comma list")
+      ->type_name("ADDR");
+  app.add_option("--inside-ip", inside_addresses,
+                 "of a director: gateway of the hosts behind it, a second shared address; a list "
+                 "like --ip")
       ->type_name("ADDR");
   for (const Described& option : kValues) {
     app.add_option(std::string("--") + option.name, values[option.name], option.help)
@@ -86,6 +93,9 @@ tl::expected<CommandLine, Failure> read_command_line(int argc, const char* const
     if (given) result.raw[name] = "yes";
   }
   for (const std::string& address : addresses) result.raw["ip"] += address + ",";
+  for (const std::string& address : inside_addresses) {
+    if (!address.empty()) result.raw["inside-ip"] += address + ",";
+  }
   return result;
 }
 

@@ -61,8 +61,8 @@ Daemon::Daemon(qb_loop_t* loop, Options options, Config config, std::map<NodeId,
       audit_limit_(loop, [this] { end_audit(); }),
       ending_tick_(loop, [this] { on_ending_tick(); }),
       group_(loop, options_.id,
-             Hooks{[this](EventBody body) { feed(std::move(body)); }, [this] { on_pause_check(); },
-                   write_log}),
+             Hooks{[this](EventBody body) { on_corosync(std::move(body)); },
+                   [this] { on_pause_check(); }, write_log}),
       quorum_(loop, state_.config.node,
               Hooks{[this](EventBody body) { feed(std::move(body)); }, [this] { on_pause_check(); },
                     write_log}),
@@ -76,8 +76,11 @@ Daemon::Daemon(qb_loop_t* loop, Options options, Config config, std::map<NodeId,
                    feed(eligibility_.event());
                  }},
                 Hooks{{}, [this] { on_pause_check(); }, write_log}) {
-  eligibility_.nic = options_.nic;
-  eligibility_.carrier = state_.config.eligible;
+  eligibility_.lans[nft::Side::kOutside].nic = options_.nic;
+  if (options_.inside) eligibility_.lans[nft::Side::kInside].nic = options_.inside->nic;
+  for (auto& [side, lan] : eligibility_.lans) {
+    lan.carrier = kernel_.link_to(side).carrier().value_or(false);
+  }
   eligibility_.drained = wishes_.drained;
   const SetEligible start = eligibility_.event();
   state_.config.eligible = start.eligible;
@@ -103,6 +106,7 @@ tl::expected<void, Failure> Daemon::start(Nanos wait) {
     return tl::unexpected(
         Failure{ExitCode::kFailed, string("cannot set up timers: ") + std::strerror(errno)});
   }
+  if (auto started = start_flows(); !started) return started;
   watch_for_clock_steps(clock_timer_);
   renewal_.start(kRenewEvery);
   join_at_ = clocks_.now().raw + wait;
@@ -179,7 +183,7 @@ void Daemon::on_clock_step() {
 
 void Daemon::on_notices() {
   std::optional<string> table;
-  std::optional<string> link;
+  std::map<nft::Side, string> links;  // what is said of them, first of all
   for (const nft::Notice& notice : kernel_.watch.read()) {
     switch (notice.what) {
       case nft::Disturbance::kTable:
@@ -188,36 +192,43 @@ void Daemon::on_notices() {
       case nft::Disturbance::kLink:
       case nft::Disturbance::kAddress:
       case nft::Disturbance::kSettings:
-        if (!link) link = notice.text;
+        links.try_emplace(notice.side, notice.text);
         break;
       case nft::Disturbance::kOverrun:
         table = notice.text;
-        link = notice.text;
+        for (const nft::Side side : sides()) links[side] = notice.text;
         break;
       case nft::Disturbance::kCarrierLost:
       case nft::Disturbance::kCarrierBack:
-        on_carrier(notice.what == nft::Disturbance::kCarrierBack, notice.text);
-        if (eligibility_.carrier && !kernel_problems().empty()) table = link = notice.text;
+        on_carrier(notice.side, notice.what == nft::Disturbance::kCarrierBack, notice.text);
+        if (eligibility_.lans[notice.side].carrier && !kernel_problems().empty()) {
+          table = links[notice.side] = notice.text;
+        }
         break;
     }
   }
   if (ending_ == Ending::kEnded) return;
-  // One that goes loses its carrier first.
-  if (link) eligibility_.nic_there = nft::find_nic(options_.nic).has_value();
-  // Its link went with it; another NIC of the name may not do, so it must stand before blocks come.
-  if (!eligibility_.nic_there) eligibility_.link_there = false;
-  if (link && !eligibility_.carrier) feed(eligibility_.event());
+  for (const auto& [side, text] : links) {
+    auto& lan = eligibility_.lans[side];
+    // One that goes loses its carrier first.
+    lan.nic_there = nft::find_nic(lan.nic).has_value();
+    // Its link went with it; another NIC of the name may not do, so it must stand before blocks
+    // come.
+    if (!lan.nic_there) lan.link_there = false;
+    if (!lan.carrier) feed(eligibility_.event());
+  }
   // The rules first: while they are gone, the address must not be reachable.
-  if (table && nic_is_up()) {
+  if (table && nics_are_up()) {
     note_repair(*table);
     feed(KernelDisturbed{*table});
   }
-  if (link) repair_link(*link);
+  for (const auto& [side, text] : links) repair_link(side, text);
 }
 
-void Daemon::on_carrier(bool carrier, const string& text) {
-  eligibility_.carrier = carrier;
-  if (carrier) eligibility_.nic_there = true;
+void Daemon::on_carrier(nft::Side side, bool carrier, const string& text) {
+  auto& lan = eligibility_.lans[side];
+  lan.carrier = carrier;
+  if (carrier) lan.nic_there = true;
   write_log(LogLevel::kNotice, text);
   feed(eligibility_.event());
 }
@@ -226,18 +237,22 @@ void Daemon::on_renewal_due() {
   if (ending_ == Ending::kEnded) return;
   // A kernel that refuses our rules must not keep our address.
   if (!state_.kernel.failed) {
-    const auto renewed = kernel_.link.renew(address_lifetime(state_.config.lease));
-    // Most kernel settings change without a notice: look at them anyway.
-    repair_link(renewed ? "" : renewed.error().text);
+    for (const nft::Side side : sides()) {
+      const auto renewed = kernel_.link_to(side).renew(address_lifetime(state_.config.lease));
+      // Most kernel settings change without a notice: look at them anyway.
+      repair_link(side, renewed ? "" : renewed.error().text);
+    }
   }
   look_at_fencing_watch();
   look_at_lingering();
+  note_flows();
   ask_corosync();
   if (give_up_if_stuck()) return;
   renewal_.start(kRenewEvery);
 }
 
 void Daemon::after_step() {
+  if (flows_) flows_->follow();
   const View& view = state_.view;
   if (view.confirmed && (!table_view_ || *table_view_ != view.id)) {
     table_view_ = view.id;
@@ -253,7 +268,8 @@ void Daemon::after_step() {
   const bool member =
       std::find(state_.group.begin(), state_.group.end(), state_.me.process) != state_.group.end();
   keep_partner_closed();
-  if (!ready_ && state_.phase == Phase::kIn && member) {
+  if (member && !member_since_) member_since_ = clocks_.now().raw;
+  if (!ready_ && state_.phase == Phase::kIn && member && knows_flows()) {
     ready_ = true;
     callbacks_.on_ready();
   }
@@ -283,6 +299,8 @@ bool Daemon::give_up_if_stuck() {
 // ---- Actions out -------------------------------------------------------------------------------
 
 void Daemon::execute(const Send& action) {
+  const auto* released = std::get_if<Released>(&action.message.body);
+  if (flows_ && released != nullptr) flows_->give_up(released->blocks);
   const auto sent = group_.send(action.message);
   if (!sent) write_log(LogLevel::kInfo, "a message was not sent: " + sent.error().text);
 }
@@ -341,19 +359,25 @@ void Daemon::execute(const Log& action) { write_log(action.level, action.text); 
 // ---- The kernel besides the table --------------------------------------------------------------
 
 // What hangs on a NIC that is gone or down went with it, and comes back with its carrier.
-bool Daemon::nic_is_up() const {
-  const auto nic = nft::find_nic(options_.nic);
+bool Daemon::nic_is_up(nft::Side side) const {
+  const auto nic = nft::find_nic(eligibility_.lans.at(side).nic);
   return nic && nic->up;
 }
 
-void Daemon::repair_link(const string& why) {
-  if (state_.kernel.failed || !nic_is_up()) return;  // no gate, no address
-  look_at_link(why);
+bool Daemon::nics_are_up() const {
+  const auto all = sides();
+  return std::all_of(all.begin(), all.end(), [this](nft::Side side) { return nic_is_up(side); });
+}
+
+void Daemon::repair_link(nft::Side side, const string& why) {
+  if (state_.kernel.failed || !nic_is_up(side)) return;  // no gate, no address
+  look_at_link(side, why);
 }
 
 void Daemon::announce() {
-  const auto announced = kernel_.link.announce();
-  if (!announced) {
+  for (const nft::Side side : sides()) {
+    const auto announced = kernel_.link_to(side).announce();
+    if (announced) continue;
     write_log(LogLevel::kWarning, "the neighbours were not told: " + announced.error().text);
   }
 }
@@ -367,7 +391,7 @@ std::vector<string> Daemon::kernel_problems() {
     problems.insert(problems.end(), found->begin(), found->end());
   };
   add(kernel_.table.verify());
-  add(kernel_.link.verify());
+  for (const nft::Side side : sides()) add(kernel_.link_to(side).verify());
   return problems;
 }
 
@@ -417,9 +441,11 @@ void Daemon::end(bool clean) {
   renewal_.stop();
   // First the addresses: without the rules they would be open.
   std::vector<string> errors;
-  const auto unlinked = kernel_.link.remove();
-  if (!unlinked) errors.push_back(unlinked.error().text);
-  const auto removed = unlinked ? kernel_.table.remove() : nft::Result<void>();
+  for (const nft::Side side : sides()) {
+    const auto unlinked = kernel_.link_to(side).remove();
+    if (!unlinked) errors.push_back(unlinked.error().text);
+  }
+  const auto removed = errors.empty() ? kernel_.table.remove() : nft::Result<void>();
   if (!removed) errors.push_back(removed.error().text);
   if (stop_client_ && control_ != nullptr) {
     if (errors.empty()) {

@@ -17,6 +17,7 @@
 #include "agent/options.h"
 #include "agent/reload.h"
 #include "agent/report.h"
+#include "agent/sync/flow_sync.h"
 #include "agent/wishes.h"
 #include "cpg/cmap.h"
 #include "cpg/group.h"
@@ -30,12 +31,18 @@
 
 namespace saru {
 
+// What decides of a connection's block.
+sync::FlowRule flow_rule_of(const Options& options);
+
 class Daemon {
  public:
   struct Kernel {
     nft::Table table;
     nft::Watch watch;
     nft::Link link;
+    std::optional<nft::Link> inside = std::nullopt;  // where the table has that side
+
+    nft::Link& link_to(nft::Side side) { return side == nft::Side::kInside ? *inside : link; }
   };
   struct Callbacks {
     // In the group, the gate stands.
@@ -92,7 +99,7 @@ class Daemon {
   void on_wakeup();
   void on_clock_step();
   void on_notices();
-  void on_carrier(bool carrier, const std::string& text);
+  void on_carrier(nft::Side side, bool carrier, const std::string& text);
   void on_renewal_due();
   void after_step();
   bool give_up_if_stuck();
@@ -101,6 +108,7 @@ class Daemon {
   // Actions out.
   void execute(const Send& action);
   void execute(const KernelWrite& action);
+  void execute(const PlaceFlows& action);
   void execute(const Rejoin& action);
   void execute(const Left& action);
   void execute(const ReplyAudit& action);
@@ -108,12 +116,14 @@ class Daemon {
   void execute(const Log& action);
 
   // The kernel besides the table.
-  void repair_link(const std::string& why);
-  void look_at_link(const std::string& why);
-  void remake_link(const std::string& why);
-  void tell_warnings(std::vector<std::string> now);
+  void repair_link(nft::Side side, const std::string& why);
+  void look_at_link(nft::Side side, const std::string& why);
+  void remake_link(nft::Side side, const std::string& why);
+  void tell_warnings(nft::Side side, std::vector<std::string> of_side);
   void announce();
-  bool nic_is_up() const;
+  bool nic_is_up(nft::Side side) const;
+  bool nics_are_up() const;
+  std::vector<nft::Side> sides() const { return nft::sides_of(kernel_.table.config()); }
   void note_repair(const std::string& what);
   std::vector<std::string> kernel_problems();
 
@@ -133,6 +143,12 @@ class Daemon {
   void on_counted();
   void note_lingering();
   void give_up_counting(const std::string& why);
+
+  // Connections that the members tell each other (daemon_flows.cpp).
+  tl::expected<void, Failure> start_flows();
+  void on_corosync(EventBody body);
+  bool knows_flows() const;
+  void note_flows();
 
   // Another configuration (daemon_reload.cpp).
   nlohmann::json on_reload(const nlohmann::json& request);
@@ -167,7 +183,8 @@ class Daemon {
   Ending ending_ = Ending::kNo;
   Nanos end_by_{0};
   bool said_leave_ = false;
-  Nanos link_repaired_{0};
+  std::map<nft::Side, Nanos> link_repaired_;
+  std::map<nft::Side, std::vector<std::string>> link_warnings_;
   Nanos armed_for_{0};
   std::optional<PendingAudit> audit_;
   std::optional<ClientId> stop_client_;
@@ -184,6 +201,10 @@ class Daemon {
     std::string why;  // the last try failed
   };
   Counting counting_;
+
+  std::unique_ptr<sync::FlowSync> flows_;  // where connections are synchronised
+  std::optional<Nanos> member_since_;
+  std::string flows_problem_;  // as told last
 
   Nanos join_at_{0};
   std::optional<Nanos> leaving_since_;

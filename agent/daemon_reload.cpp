@@ -117,6 +117,7 @@ nft::Result<nft::Held> Daemon::build_change(const KernelWrite& action) {
   const std::uint16_t weight = options_.weight;  // this node's own, adopted at once
   options_ = change.options;
   options_.weight = weight;
+  if (flows_) flows_->cut_anew(flow_rule_of(options_));
   write_log(LogLevel::kNotice, "the new parameters are in force");
   announce();
   return held;

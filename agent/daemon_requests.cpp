@@ -49,6 +49,8 @@ void Daemon::on_request(Control& control, ClientId client, const json& request) 
 
 json Daemon::describe_now() {
   around_.draining = eligibility_.drained;
+  if (flows_) around_.flows = flows_->status();
+  around_.flows_problem = flows_problem_;
   return describe(state_, options_, around_, clocks_.now());
 }
 
@@ -146,15 +148,15 @@ json Daemon::on_events(const json& request) {
 json Daemon::on_verify() {
   std::vector<string> problems = kernel_problems();
   const std::vector<string> found = problems;
-  if (!problems.empty() && ending_ == Ending::kNo && nic_is_up()) {
+  if (!problems.empty() && ending_ == Ending::kNo && nics_are_up()) {
     for (const string& problem : problems) write_log(LogLevel::kWarning, problem);
     note_repair(problems.front());
     feed(KernelDisturbed{"saructl monitor found: " + problems.front()});
-    repair_link(problems.front());
+    for (const nft::Side side : sides()) repair_link(side, problems.front());
     problems = kernel_problems();
   }
   // Without a NIC nobody reaches what cannot be mended; the state says that it is gone.
-  if (!nic_is_up()) problems.clear();
+  if (!nics_are_up()) problems.clear();
   json answer = describe_now();
   answer["problems"] = problems;
   answer["mended"] = problems.empty() ? found : std::vector<string>{};

@@ -5,6 +5,7 @@
 #include <qb/qbloop.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <ctime>
@@ -34,11 +35,25 @@ tl::expected<void, Failure> check_rights() {
       Failure{ExitCode::kNoPermission, "sarud changes the kernel's network rules: run it as root"});
 }
 
+// The NIC of each side.
+using Nics = std::map<nft::Side, nft::Nic>;
+nft::Result<Nics> find_nics(const Options& options) {
+  Nics nics;
+  const auto nic = nft::find_nic(options.nic);
+  if (!nic) return tl::unexpected<Error>(nic.error());
+  nics[nft::Side::kOutside] = *nic;
+  if (!options.inside) return nics;
+  const auto inside = nft::find_nic(options.inside->nic);
+  if (!inside) return tl::unexpected<Error>(inside.error());
+  nics[nft::Side::kInside] = *inside;
+  return nics;
+}
+
 // What can be said about this node without changing anything.
 tl::expected<ClusterFacts, Failure> check_node(const Options& options) {
   if (auto rights = check_rights(); !rights) return tl::unexpected(rights.error());
-  const auto nic = nft::find_nic(options.nic);
-  if (!nic) return failed(nic.error());
+  const auto nics = find_nics(options);
+  if (!nics) return failed(nics.error());
   auto facts = read_facts();
   if (!facts) return tl::unexpected(Failure{ExitCode::kFailed, facts.error().text});
   if (auto good = check_cluster(*facts, options); !good) return tl::unexpected(good.error());
@@ -65,20 +80,35 @@ Nanos wait_after(const std::optional<Marker>& last, Nanos lease) {
   return std::max(guarded(lease) - since_boot(), Nanos(0));
 }
 
-tl::expected<Daemon::Kernel, Failure> close_kernel(const Options& options, const Config& config,
-                                                   const nft::Nic& nic) {
+std::vector<IpAddress> ips(const std::vector<ServiceAddress>& addresses) {
+  std::vector<IpAddress> all;
+  for (const ServiceAddress& address : addresses) all.push_back(address.ip);
+  return all;
+}
+
+nft::TableConfig table_config(const Options& options, const Config& config, const Nics& nics) {
   nft::TableConfig wanted;
   wanted.id = options.id;
-  for (const ServiceAddress& address : options.addresses) wanted.addresses.push_back(address.ip);
+  wanted.addresses = ips(options.addresses);
   wanted.blocks = options.blocks;
   wanted.selection = options.selection;
   wanted.stays = options.stays();
+  wanted.syncs = options.syncs();
   wanted.node_name = config.node_name;
   wanted.shared_mac = options.mac;
-  wanted.own_mac = nic.mac;
+  wanted.own_mac = nics.at(nft::Side::kOutside).mac;
   wanted.nic = options.nic;
   wanted.link = nft::link_name(options.id);
-  auto table = nft::Table::open(std::move(wanted));
+  if (!options.inside) return wanted;
+  wanted.inside = nft::LinkConfig{ips(options.inside->addresses), options.inside->mac,
+                                  nics.at(nft::Side::kInside).mac, options.inside->nic,
+                                  nft::link_name(options.id, nft::Side::kInside)};
+  return wanted;
+}
+
+tl::expected<Daemon::Kernel, Failure> close_kernel(const Options& options, const Config& config,
+                                                   const Nics& nics) {
+  auto table = nft::Table::open(table_config(options, config, nics));
   if (!table) return failed(table.error());
   const auto give_up = [&table](const Error& error) {
     [[maybe_unused]] const auto removed = table->remove();
@@ -86,10 +116,20 @@ tl::expected<Daemon::Kernel, Failure> close_kernel(const Options& options, const
   };
   auto watch = nft::Watch::open(*table);
   if (!watch) return give_up(watch.error());
-  auto link = nft::Link::open(*table, options.addresses, Daemon::address_lifetime(config.lease));
+  const auto lifetime = Daemon::address_lifetime(config.lease);
+  auto link = nft::Link::open(*table, nft::Side::kOutside, options.addresses, lifetime);
   if (!link) return give_up(link.error());
   for (const string& warning : link->warnings()) write_log(LogLevel::kWarning, warning);
-  return Daemon::Kernel{std::move(*table), std::move(*watch), std::move(*link)};
+  if (!options.inside)
+    return Daemon::Kernel{std::move(*table), std::move(*watch), std::move(*link)};
+  auto inside = nft::Link::open(*table, nft::Side::kInside, options.inside->addresses, lifetime);
+  if (!inside) {
+    // First the addresses: without the rules they would be open.
+    if (const auto gone = link->remove(); !gone) return failed(inside.error());
+    return give_up(inside.error());
+  }
+  for (const string& warning : inside->warnings()) write_log(LogLevel::kWarning, warning);
+  return Daemon::Kernel{std::move(*table), std::move(*watch), std::move(*link), std::move(*inside)};
 }
 
 // Everything that must hold before this node may say a word: the lock, and a closed kernel.
@@ -104,12 +144,11 @@ struct Prepared {
 };
 
 // No other machine of the LAN answers for our addresses. Where nobody can be asked, nobody answers.
-tl::expected<void, Failure> check_lan(const Options& options, const nft::Nic& nic) {
+tl::expected<void, Failure> check_lan(const std::vector<ServiceAddress>& addresses,
+                                      const MacAddress& shared_mac, const nft::Nic& nic) {
   constexpr std::chrono::milliseconds kPatience{250};
   if (!nic.carrier) return {};
-  std::vector<IpAddress> addresses;
-  for (const ServiceAddress& address : options.addresses) addresses.push_back(address.ip);
-  const auto claim = nft::find_claim({nic.index, nic.mac, options.mac}, addresses, kPatience);
+  const auto claim = nft::find_claim({nic.index, nic.mac, shared_mac}, ips(addresses), kPatience);
   if (!claim) write_log(LogLevel::kWarning, claim.error().text);
   if (!claim || !*claim) return {};
   // Linux answers ARP for its addresses on all its NICs.
@@ -117,6 +156,13 @@ tl::expected<void, Failure> check_lan(const Options& options, const nft::Nic& ni
   return tl::unexpected(Failure{ExitCode::kBadHere,
                                 "address " + (*claim)->ip.text() + " is in use on the LAN by " +
                                     (*claim)->mac.text() + ": take it away there first" + advice});
+}
+
+tl::expected<void, Failure> check_lans(const Options& options, const Nics& nics) {
+  auto free = check_lan(options.addresses, options.mac, nics.at(nft::Side::kOutside));
+  if (!free || !options.inside) return free;
+  const Inside& inside = *options.inside;
+  return check_lan(inside.addresses, inside.mac, nics.at(nft::Side::kInside));
 }
 
 tl::expected<Prepared, Failure> prepare(const Options& options) {
@@ -135,10 +181,11 @@ tl::expected<Prepared, Failure> prepare(const Options& options) {
     write_log(LogLevel::kWarning, refused + "; on a busy machine the lease may run out");
   }
   Config config = make_config(*facts, options, host_name());
-  const auto nic = nft::find_nic(options.nic);
-  if (!nic) return failed(nic.error());
-  config.eligible = nic->carrier;
-  if (auto free = check_lan(options, *nic); !free) return tl::unexpected(free.error());
+  const auto nics = find_nics(options);
+  if (!nics) return failed(nics.error());
+  config.eligible =
+      std::all_of(nics->begin(), nics->end(), [](const auto& nic) { return nic.second.carrier; });
+  if (auto free = check_lans(options, *nics); !free) return tl::unexpected(free.error());
   auto wishes = load_wishes(files->wishes);
   if (!wishes) return tl::unexpected(wishes.error());
   const auto last = read_marker(*files);
@@ -147,7 +194,7 @@ tl::expected<Prepared, Failure> prepare(const Options& options) {
   if (auto marked = set_marker(*files, {config.longest_lease, std::nullopt}); !marked) {
     return tl::unexpected(marked.error());
   }
-  auto kernel = close_kernel(options, config, *nic);
+  auto kernel = close_kernel(options, config, *nics);
   if (!kernel) {
     if (!last) remove_marker(*files);
     if (last) [[maybe_unused]]
@@ -317,9 +364,9 @@ tl::expected<ExitCode, Failure> reload(const Options& options, const RawOptions&
   if (!facts) return tl::unexpected(Failure{ExitCode::kFailed, facts.error().text});
   if (auto good = check_cluster(*facts, options); !good) return tl::unexpected(good.error());
   // A sarud that runs lives through a NIC that is gone, and so does a change of its parameters.
-  if (const auto nic = nft::find_nic(options.nic)) {
+  if (const auto nics = find_nics(options)) {
     open_log(options.id, true, "", options.log_level);
-    const auto free = check_lan(options, *nic);
+    const auto free = check_lans(options, *nics);
     close_log();
     if (!free) return tl::unexpected(free.error());
   }

@@ -4,19 +4,21 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "agent/core/fnv.h"
+
 namespace saru {
 namespace {
 
 using std::string;
 
-// FNV-1a, 64 bits: http://www.isthe.com/chongo/tech/comp/fnv/
-std::uint64_t fnv1a(const string& text) {
-  std::uint64_t hash = 0xcbf29ce484222325ULL;
-  for (const char c : text) {
-    hash ^= static_cast<unsigned char>(c);
-    hash *= 0x100000001b3ULL;
-  }
-  return hash;
+// ";ADDRESS" of each, in no order of the list.
+string sorted_text(const std::vector<ServiceAddress>& list) {
+  std::vector<string> addresses;
+  for (const ServiceAddress& address : list) addresses.push_back(address.text());
+  std::sort(addresses.begin(), addresses.end());
+  string all;
+  for (const string& address : addresses) all += ";" + address;
+  return all;
 }
 
 tl::unexpected<Failure> refuse(const string& sentence) {
@@ -115,14 +117,14 @@ Nanos lease_of(const ClusterFacts& facts, const Options& options) {
 }
 
 std::uint64_t hash_of(const Options& options, Nanos lease) {
-  std::vector<string> addresses;
-  for (const ServiceAddress& address : options.addresses) addresses.push_back(address.text());
-  std::sort(addresses.begin(), addresses.end());
   string all = std::to_string(options.blocks) + ";" + selector_name(options.selection.selector) +
                ";" + to_text(options.selection.services) + ";" +
                std::to_string(options.selection.seed) + ";" + options.delivery + ";" +
                options.connections + ";" + options.mac.text() + ";" + std::to_string(lease.count());
-  for (const string& address : addresses) all += ";" + address;
+  all += sorted_text(options.addresses);
+  if (options.inside) {
+    all += ";inside;" + options.inside->mac.text() + sorted_text(options.inside->addresses);
+  }
   if (options.fencing == Fencing::kIgnore) all += ";ignore";
   return fnv1a(all);
 }
@@ -166,6 +168,7 @@ Config make_config(const ClusterFacts& facts, const Options& options, const stri
   config.partner = partner_of(facts, options);
   config.device_lag = device_lag_of(facts);
   config.stays = options.stays();
+  config.syncs = options.syncs();
   config.votes_decide = options.fencing != Fencing::kIgnore;
   return config;
 }

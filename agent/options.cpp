@@ -57,37 +57,41 @@ tl::expected<string, Failure> get_word(const RawOptions& raw, const string& name
                     : name + " \"" + word + "\" is unknown; use " + use);
 }
 
-tl::expected<std::vector<ServiceAddress>, Failure> parse_addresses(const string& list) {
+tl::expected<std::vector<ServiceAddress>, Failure> parse_addresses(const string& name,
+                                                                   const string& list) {
   std::vector<ServiceAddress> addresses;
   for (std::size_t at = 0; at < list.size();) {
     const std::size_t end = std::min(list.find_first_of(", \t\n", at), list.size());
     if (end > at) {
       auto address = ServiceAddress::parse(list.substr(at, end - at));
-      if (!address) return refuse("ip: " + address.error().text);
+      if (!address) return refuse(name + ": " + address.error().text);
       for (const ServiceAddress& other : addresses) {
-        if (other.ip == address->ip) return refuse("ip " + other.ip.text() + " is given twice");
+        if (other.ip == address->ip)
+          return refuse(name + " " + other.ip.text() + " is given twice");
       }
       addresses.push_back(*address);
     }
     at = end + 1;
   }
   if (addresses.empty()) {
-    return refuse("no address to serve: give ip, for example ip=192.0.2.10");
+    return refuse("no address to serve: give " + name + ", for example " + name + "=192.0.2.10");
   }
   if (addresses.size() > kMaxAddresses) {
-    return refuse("ip lists " + std::to_string(addresses.size()) + " addresses; at most " +
+    return refuse(name + " lists " + std::to_string(addresses.size()) + " addresses; at most " +
                   std::to_string(kMaxAddresses) + " share one id");
   }
   return addresses;
 }
 
-tl::expected<string, Failure> parse_nic(const string& name) {
+tl::expected<string, Failure> parse_nic(const string& option, const string& name) {
   if (name.empty()) return refuse("no network interface: give nic, for example nic=eth0");
   const bool clean = name.find_first_of("/ \t\n:\"\\") == string::npos;
   if (!clean || name.size() >= IFNAMSIZ || name == "." || name == "..") {
-    return refuse("nic \"" + name + "\" is not the name of a network interface");
+    return refuse(option + " \"" + name + "\" is not the name of a network interface");
   }
-  if (name == "lo") return refuse("nic lo reaches no other machine; name the interface of the LAN");
+  if (name == "lo") {
+    return refuse(option + " lo reaches no other machine; name the interface of the LAN");
+  }
   return name;
 }
 
@@ -148,12 +152,59 @@ tl::expected<Fencing, Failure> parse_fencing(const string& word) {
   return refuse("fencing \"" + word + "\" is unknown; use auto, wait or ignore");
 }
 
+// What does not go with an inside: both directions of a connection must tell its block, whatever
+// NAT does in between.
+std::optional<string> unfit_for_inside(const Options& options) {
+  const Selector selector = options.selection.selector;
+  if (selector == Selector::kDstPort || selector == Selector::kDstAddr) {
+    return string("selector ") + selector_name(selector) +
+           " does not go with inside-ip: NAT changes what it looks at; use src-port, src-addr or "
+           "src-addr-port";
+  }
+  if (!options.selection.services.empty()) {
+    return "services do not go with inside-ip: what hosts inside answer comes from ports that NAT "
+           "may have changed; leave services out";
+  }
+  if (options.stays()) return "connections stay does not go with inside-ip; use sync or none";
+  return std::nullopt;
+}
+
+// After everything that it must go together with.
+tl::expected<std::optional<Inside>, Failure> parse_inside(const RawOptions& raw,
+                                                          const Options& options) {
+  const string list = get(raw, "inside-ip", "");
+  const string name = get(raw, "inside-nic", "");
+  if (list.empty() && name.empty()) return std::optional<Inside>();
+  if (list.empty()) return refuse("inside-nic is given without inside-ip: give both, or neither");
+  if (name.empty()) return refuse("inside-ip is given without inside-nic: give both, or neither");
+  auto nic = parse_nic("inside-nic", name);
+  if (!nic) return tl::unexpected(nic.error());
+  if (*nic == options.nic) {
+    return refuse("inside-nic " + name + " is nic, too: the inside needs an interface of its own");
+  }
+  auto addresses = parse_addresses("inside-ip", list);
+  if (!addresses) return tl::unexpected(addresses.error());
+  for (const ServiceAddress& one : options.addresses) {
+    const bool twice = std::any_of(addresses->begin(), addresses->end(),
+                                   [&](const auto& other) { return other.ip == one.ip; });
+    if (!twice) continue;
+    return refuse(one.ip.text() + " is in ip and in inside-ip: give it in one of them");
+  }
+  const std::size_t count = addresses->size() + options.addresses.size();
+  if (count > kMaxAddresses) {
+    return refuse("ip and inside-ip list " + std::to_string(count) + " addresses; at most " +
+                  std::to_string(kMaxAddresses) + " share one id");
+  }
+  if (const auto why = unfit_for_inside(options)) return refuse(*why);
+  return Inside{std::move(*addresses), std::move(*nic), derived_inside_mac(options.mac)};
+}
+
 // What only serving needs: cleaning up after a dead daemon goes by the id.
 tl::expected<Options, Failure> validate_service(Options options, const RawOptions& raw) {
-  auto nic = parse_nic(get(raw, "nic", ""));
+  auto nic = parse_nic("nic", get(raw, "nic", ""));
   if (!nic) return tl::unexpected(nic.error());
   options.nic = *nic;
-  auto addresses = parse_addresses(get(raw, "ip", ""));
+  auto addresses = parse_addresses("ip", get(raw, "ip", ""));
   if (!addresses) return tl::unexpected(addresses.error());
   options.addresses = *addresses;
   const string blocks = get(raw, "blocks", std::to_string(kDefaultBlocks));
@@ -169,12 +220,15 @@ tl::expected<Options, Failure> validate_service(Options options, const RawOption
   auto delivery = get_word(raw, "delivery", {"flood"}, {"multicast", "routed", "steer"});
   if (!delivery) return tl::unexpected(delivery.error());
   options.delivery = *delivery;
-  auto connections = get_word(raw, "connections", {"none", "stay"}, {"sync"});
+  auto connections = get_word(raw, "connections", {"none", "stay", "sync"}, {});
   if (!connections) return tl::unexpected(connections.error());
   options.connections = *connections;
   auto mac = parse_mac(get(raw, "mac", ""), options.id);
   if (!mac) return tl::unexpected(mac.error());
   options.mac = *mac;
+  auto inside = parse_inside(raw, options);
+  if (!inside) return tl::unexpected(inside.error());
+  options.inside = *inside;
   auto weight = get_number(raw, "weight", 1, 0, 0xffff);
   if (!weight) return tl::unexpected(weight.error());
   options.weight = static_cast<std::uint16_t>(*weight);

@@ -29,17 +29,26 @@ enum class Fencing {
 // What this run of sarud is for.
 enum class Task { kServe, kValidate, kValidateNode, kReload, kCleanup };
 
+// The second network of a director, that of the hosts behind it.
+struct Inside {
+  std::vector<ServiceAddress> addresses;  // at least one; in the order given
+  std::string nic;
+  MacAddress mac;  // shared, derived from that of the outside
+};
+
 struct Options {
   bool stays() const { return connections == "stay"; }
+  bool syncs() const { return connections == "sync"; }
 
   Task task = Task::kServe;
   std::uint16_t id = 1;
   std::vector<ServiceAddress> addresses;  // at least one; in the order given
   std::string nic;
+  std::optional<Inside> inside;
   unsigned blocks = kDefaultBlocks;
   Selection selection;  // what a packet's block is computed from; the seed derived unless given
   std::string delivery;
-  std::string connections;  // "none", "stay"
+  std::string connections;  // "none", "stay", "sync"
   MacAddress mac;           // derived from the id unless given
   std::uint16_t weight = 1;
   std::optional<unsigned> lease_ms;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "agent/reload.h"
 
+#include <algorithm>
+
 #include "agent/membership.h"
 
 namespace saru {
@@ -8,7 +10,18 @@ namespace {
 
 using std::string;
 
-// What the link, the tables and the run files are built upon.
+string inside_nic(const Options& options) {
+  return options.inside ? options.inside->nic : string();
+}
+
+std::vector<ServiceAddress> inside_addresses(const Options& options) {
+  if (!options.inside) return {};
+  auto addresses = options.inside->addresses;
+  std::sort(addresses.begin(), addresses.end());
+  return addresses;
+}
+
+// What the links, the tables and the run files are built upon.
 std::optional<string> fixed_that_differs(const Options& running, const Options& wanted) {
   if (running.id != wanted.id) return "id";
   if (running.nic != wanted.nic) return "nic";
@@ -16,6 +29,8 @@ std::optional<string> fixed_that_differs(const Options& running, const Options& 
   if (running.delivery != wanted.delivery) return "delivery";
   if (running.connections != wanted.connections) return "connections";
   if (running.label != wanted.label) return "label";
+  if (inside_nic(running) != inside_nic(wanted)) return "inside-nic";
+  if (inside_addresses(running) != inside_addresses(wanted)) return "inside-ip";
   return std::nullopt;
 }
 

@@ -143,6 +143,19 @@ bool waits_for(const State& state, NodeId partner) {
          std::find(ring.begin(), ring.end(), partner) == ring.end();
 }
 
+json texts_of(const std::vector<ServiceAddress>& addresses) {
+  json texts = json::array();
+  for (const ServiceAddress& address : addresses) texts.push_back(address.ip.text());
+  return texts;
+}
+
+json describe_inside(const Options& options) {
+  if (!options.inside) return nullptr;
+  return {{"addresses", texts_of(options.inside->addresses)},
+          {"nic", options.inside->nic},
+          {"mac", options.inside->mac.text()}};
+}
+
 // The other one of two nodes that can both be quorate alone.
 json describe_partner(const State& state, const Surroundings& around) {
   if (!state.config.partner) return nullptr;
@@ -150,6 +163,40 @@ json describe_partner(const State& state, const Surroundings& around) {
           {"closed", state.partner.closed},
           {"may_hold", waits_for(state, *state.config.partner)},
           {"blind", around.blind.empty() ? json(nullptr) : json(around.blind)}};
+}
+
+json describe_flows(const std::optional<sync::FlowStatus>& flows) {
+  if (!flows) return nullptr;
+  json not_heard = json::array();
+  for (const NodeId& node : flows->not_heard) not_heard.push_back(node.value);
+  const sync::ReplicaCounters& replica = flows->replica;
+  const sync::KernelCounters& kernel = flows->kernel;
+  return {{"synced", flows->synced},
+          {"known", flows->known},
+          {"own", flows->own},
+          {"unsent", flows->unsent},
+          {"blocks_wanted", flows->blocks_wanted},
+          {"not_heard", std::move(not_heard)},
+          {"putting", flows->putting},
+          {"told", replica.told},
+          {"learned", replica.learned},
+          {"wholes", replica.wholes},
+          {"refused", replica.refused},
+          {"damaged", replica.damaged},
+          {"gaps", replica.gaps},
+          {"repeated", replica.repeated},
+          {"events", kernel.events},
+          {"overruns", kernel.overruns},
+          {"injected", kernel.injected},
+          {"replaced", kernel.replaced},
+          {"removed", kernel.removed},
+          {"failed", kernel.failed}};
+}
+
+std::vector<string> warnings_of(const Surroundings& around) {
+  std::vector<string> warnings = around.warnings;
+  if (!around.flows_problem.empty()) warnings.push_back(around.flows_problem);
+  return warnings;
 }
 
 }  // namespace
@@ -174,8 +221,6 @@ string state_word(const State& state, const Surroundings& around, const Instant&
 json describe(const State& state, const Options& options, const Surroundings& around,
               const Instant& now) {
   const string own_state = state_word(state, around, now);
-  json addresses = json::array();
-  for (const ServiceAddress& address : options.addresses) addresses.push_back(address.ip.text());
   json owners = json::array();
   for (const auto& owner : table_of(state, around)) {
     owners.push_back(owner ? json(owner->value) : json(nullptr));
@@ -189,9 +234,10 @@ json describe(const State& state, const Options& options, const Surroundings& ar
           {"pid", getpid()},
           {"node", state.config.node_name},
           {"node_id", state.config.node.value},
-          {"addresses", std::move(addresses)},
+          {"addresses", texts_of(options.addresses)},
           {"nic", options.nic},
           {"mac", options.mac.text()},
+          {"inside", describe_inside(options)},
           {"blocks", options.blocks},
           {"selector", selector_name(options.selection.selector)},
           {"services", to_text(options.selection.services)},
@@ -206,13 +252,14 @@ json describe(const State& state, const Options& options, const Surroundings& ar
           {"gate", around.gate_stands},
           {"quorate", has_quorum(state)},
           {"state", own_state},
-          {"warnings", around.warnings},
+          {"warnings", warnings_of(around)},
           {"owns", is_open(state, now) ? state.kernel.held.size() : 0},
           {"held", state.kernel.held.to_ranges()},
           {"lingering", state.kernel.lingering.to_ranges()},
           {"contested", state.kernel.contested.to_ranges()},
           {"lingering_connections",
            around.lingering_connections ? json(*around.lingering_connections) : json(nullptr)},
+          {"flows", describe_flows(around.flows)},
           {"restored", describe_repair(around, now)},
           {"config", describe_config(state)},
           {"view", describe_view(state, now)},

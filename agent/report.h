@@ -10,6 +10,7 @@
 
 #include "agent/core/state.h"
 #include "agent/options.h"
+#include "agent/sync/flow_status.h"
 
 namespace saru {
 
@@ -35,6 +36,8 @@ struct Surroundings {
   std::optional<Repair> repair;
   std::map<NodeId, std::string> names;
   std::optional<unsigned> lingering_connections;  // as last counted; nullopt: nothing lingers
+  std::optional<sync::FlowStatus> flows;  // where connections are synchronised
+  std::string flows_problem;
   std::string blind;  // why nothing would be heard of a fencing; empty: it would, or need not
   std::vector<std::string> warnings;  // what is wrong with the link and sarud cannot put right
 };
@@ -45,11 +48,13 @@ struct Surroundings {
 
 // Everything that `saructl status`, `map` and `owner` show:
 // {"ok", "version", "id", "label", "node", "node_id", "pid", "addresses", "nic", "mac", "blocks",
-//  "selector", "delivery", "connections", "lease_ms", "lease_left_ms", "weight", "eligible",
-//  "draining", "gate", "quorate", "state", "owns", "held", "lingering", "contested",
-//  "lingering_connections": null or a number,
-//  "restored": null or {"ms_ago", "what"},
-//  "config": {"hash", "next": null or hash, "waiting_for": [node]},
+//  "inside": null or {"addresses", "nic", "mac"}, "selector", "delivery", "connections",
+//  "lease_ms", "lease_left_ms", "weight", "eligible", "draining", "gate", "quorate", "state",
+//  "owns", "held", "lingering", "contested", "lingering_connections": null or a number,
+//  "flows": null or {"synced", "known", "own", "unsent", "blocks_wanted", "not_heard": [node id],
+//   "putting", "told", "learned", "wholes", "refused", "damaged", "gaps", "repeated", "events",
+//   "overruns", "injected", "replaced", "removed", "failed"},
+//  "restored": null or {"ms_ago", "what"}, "config": {"hash", "next": null or hash, "waiting_for": [node]},
 //  "view": {"open", "ring", "round", "confirmed", "reason", "age_ms", "moved"},
 //  "partner": null or {"node", "closed", "may_hold", "blind": null or reason},
 //  "members": [{"id", "node", "owns", "weight", "state"}], "warnings": [sentence],

@@ -78,6 +78,24 @@ string lingering_lines(const json& status) {
   return text;
 }
 
+// What the members tell each other of their connections.
+string flow_lines(const json& status) {
+  const json flows = status.value("flows", json());
+  if (!flows.is_object()) return "";
+  const auto number = [&](const char* name) {
+    return std::to_string(flows.at(name).get<std::uint64_t>());
+  };
+  string text = number("known") + " known, " + number("own") + " of them this node's";
+  if (!flows.at("synced").get<bool>()) {
+    text += "; NOT YET all that the others know";
+    const auto wanted = flows.at("blocks_wanted").get<std::uint64_t>();
+    if (wanted > 0) text += ": " + std::to_string(wanted) + " blocks are missing";
+  }
+  if (flows.at("putting").get<bool>()) text += "; taking some over";
+  if (flows.at("failed").get<std::uint64_t>() > 0) text += "; " + number("failed") + " REFUSED";
+  return line("connections", text);
+}
+
 string member_line(const json& member, unsigned blocks, unsigned self) {
   const unsigned owns = member.at("owns").get<unsigned>();
   const json& weight = member.at("weight");
@@ -132,6 +150,12 @@ string text_of_status(const json& status) {
   string text = "saru " + std::to_string(status.at("id").get<unsigned>()) + ": " +
                 joined(status.at("addresses")) + " on " + status.at("nic").get<string>() +
                 (label.empty() ? "" : " (" + label + ")") + "\n";
+  const json inside = status.value("inside", json());
+  if (inside.is_object()) {
+    text +=
+        line("inside", joined(inside.at("addresses")) + " on " + inside.at("nic").get<string>() +
+                           ", MAC " + inside.at("mac").get<string>());
+  }
   text +=
       line("this node", status.at("node").get<string>() + ", " + status.at("state").get<string>() +
                             "; owns " + std::to_string(status.at("owns").get<unsigned>()) + " of " +
@@ -161,6 +185,7 @@ string text_of_status(const json& status) {
     text += line("WARNING", warning.get<string>());
   }
   text += lingering_lines(status);
+  text += flow_lines(status);
   if (!status.at("moving").empty()) {
     text += line("moving", std::to_string(status.at("moving").size()) +
                                " blocks to or from this node; saructl map shows which");

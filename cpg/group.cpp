@@ -95,7 +95,8 @@ class Group::Impl {
 
   bool joined() const { return connection_.up(); }
   MemberId me() const { return me_; }
-  bool flushed() const { return outbox_.queued() == 0 && outbox_.in_flight() == 0; }
+  std::size_t waiting() const { return outbox_.queued() + outbox_.in_flight(); }
+  bool flushed() const { return waiting() == 0; }
   Counters counters() const {
     Counters counters = counters_;
     counters.in_flight = outbox_.in_flight();
@@ -316,6 +317,7 @@ tl::expected<void, CorosyncError> Group::send(const Message& message) {
 bool Group::joined() const { return impl_->joined(); }
 MemberId Group::me() const { return impl_->me(); }
 bool Group::flushed() const { return impl_->flushed(); }
+std::size_t Group::waiting() const { return impl_->waiting(); }
 Group::Counters Group::counters() const { return impl_->counters(); }
 
 }  // namespace saru

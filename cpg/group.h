@@ -75,6 +75,7 @@ class Group {
   bool joined() const;
   MemberId me() const;   // valid while joined()
   bool flushed() const;  // nothing queued, nothing in flight
+  std::size_t waiting() const;  // own messages, queued and in flight
   Counters counters() const;
 
  private:

@@ -25,6 +25,7 @@ constexpr std::size_t kProcessBytes = 8;
 constexpr std::size_t kMemberBytes = 16;
 constexpr std::size_t kDepartedBytes = kMemberBytes + 8;
 constexpr std::size_t kReportBytes = 16;
+constexpr std::size_t kDigestBytes = 14;
 
 // The type byte is the place in the Body variant, counted from 1. A new type goes to the end, and
 // the layout of a released type never changes: that takes a new kWireVersion.
@@ -36,7 +37,10 @@ static_assert(std::is_same_v<std::variant_alternative_t<4, Body>, Leave>);
 static_assert(std::is_same_v<std::variant_alternative_t<5, Body>, Audit>);
 static_assert(std::is_same_v<std::variant_alternative_t<6, Body>, AuditReply>);
 static_assert(std::is_same_v<std::variant_alternative_t<7, Body>, LingerDone>);
-static_assert(std::variant_size_v<Body> == 8);
+static_assert(std::is_same_v<std::variant_alternative_t<8, Body>, Flows>);
+static_assert(std::is_same_v<std::variant_alternative_t<9, Body>, FlowDigest>);
+static_assert(std::is_same_v<std::variant_alternative_t<10, Body>, FlowsWanted>);
+static_assert(std::variant_size_v<Body> == 11);
 
 void require(bool promise) {
   if (!promise) std::abort();
@@ -253,6 +257,71 @@ void read(Reader& in, Round& round) {
 
 void write(Writer& out, const LingerDone& done) { write(out, done.blocks); }
 void read(Reader& in, LingerDone& done) { read(in, done.blocks); }
+
+// Records, with a length of two bytes.
+void write_records(Writer& out, const std::string& records) {
+  require(records.size() <= kMaxFlowBytes);
+  out.u16(static_cast<std::uint16_t>(records.size()));
+  out.characters(records);
+}
+void read_records(Reader& in, std::string& records) {
+  const std::size_t size = in.u16();
+  if (in.expects(size, kMaxFlowBytes, 1)) records = in.characters(size);
+}
+void write(Writer& out, const Flows& flows) {
+  out.u64(flows.sequence);
+  out.u8(static_cast<std::uint8_t>(flows.kind));
+  out.u16(flows.block);
+  write_records(out, flows.over);
+  write_records(out, flows.known);
+}
+void read(Reader& in, Flows& flows) {
+  flows.sequence = in.u64();
+  const std::uint8_t kind = in.u8();
+  const bool known = kind >= static_cast<std::uint8_t>(Flows::Kind::kChanges) &&
+                     kind <= static_cast<std::uint8_t>(Flows::Kind::kOnly);
+  if (!known) in.fail(DecodeError::kBadValue);
+  if (in.ok()) flows.kind = static_cast<Flows::Kind>(kind);
+  flows.block = in.u16();
+  if (flows.block >= kMaxBlocks) in.fail(DecodeError::kBadValue);
+  read_records(in, flows.over);
+  read_records(in, flows.known);
+}
+
+void write(Writer& out, const FlowDigest& digest) {
+  require(digest.entries.size() <= kMaxBlocks);
+  write(out, digest.blocks);
+  out.u16(static_cast<std::uint16_t>(digest.entries.size()));
+  for (const FlowDigest::Entry& entry : digest.entries) {
+    out.u16(entry.block);
+    out.u32(entry.flows);
+    out.u64(entry.digest);
+  }
+}
+void read(Reader& in, FlowDigest& digest) {
+  read(in, digest.blocks);
+  const std::size_t count = in.u16();
+  if (!in.ok() || !in.expects(count, kMaxBlocks, kDigestBytes)) return;
+  digest.entries.resize(count);
+  int last = -1;
+  for (FlowDigest::Entry& entry : digest.entries) {
+    entry = {in.u16(), in.u32(), in.u64()};
+    if (entry.block >= digest.blocks.blocks() || !digest.blocks.contains(BlockId{entry.block})) {
+      in.fail(DecodeError::kBadValue);
+    }
+    if (static_cast<int>(entry.block) <= last) in.fail(DecodeError::kUnsorted);
+    last = entry.block;
+  }
+}
+
+void write(Writer& out, const FlowsWanted& wanted) {
+  write(out, wanted.from);
+  write(out, wanted.blocks);
+}
+void read(Reader& in, FlowsWanted& wanted) {
+  read(in, wanted.from);
+  read(in, wanted.blocks);
+}
 
 void write(Writer&, const Leave&) {}
 void read(Reader&, Leave&) {}

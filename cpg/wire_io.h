@@ -27,7 +27,8 @@ class Writer {
   void u32(std::uint32_t value) { number(value); }
   void u64(std::uint64_t value) { number(value); }
   void characters(const std::string& text) {
-    for (const char c : text) bytes_.push_back(static_cast<std::byte>(c));
+    const auto* begin = reinterpret_cast<const std::byte*>(text.data());
+    bytes_.insert(bytes_.end(), begin, begin + text.size());
   }
   // Overwrites four bytes that were written before.
   void u32_at(std::size_t at, std::uint32_t value) {
@@ -50,9 +51,8 @@ class Reader {
   std::uint32_t u32() { return number<std::uint32_t>(); }
   std::uint64_t u64() { return number<std::uint64_t>(); }
   std::string characters(std::size_t count) {
-    std::string text;
-    for (const std::byte b : take(count)) text.push_back(static_cast<char>(b));
-    return text;
+    const auto taken = take(count);
+    return {reinterpret_cast<const char*>(taken.data()), taken.size()};
   }
 
   // Whether so many entries of so many bytes may follow; room for them may be reserved then.

@@ -96,6 +96,13 @@ MacAddress derived_shared_mac(std::uint16_t id) {
   return MacAddress{{0x02, 0x5a, 0x72, 0x00, high, low}};
 }
 
+MacAddress derived_inside_mac(const MacAddress& outside) {
+  MacAddress mac = outside;
+  mac.bytes[0] |= 0x02;
+  mac.bytes[3] ^= 0x01;
+  return mac;
+}
+
 nft::Result<ServiceAddress> ServiceAddress::parse(std::string_view text) {
   const auto bad = [&](const std::string& why) {
     return nft::fail(ErrorKind::kInvalid, "\"" + std::string(text) + "\" " + why);

@@ -48,6 +48,10 @@ struct MacAddress {
 // The shared MAC of a cluster id, where none is configured: locally administered, 02:5a:72:00 + id.
 MacAddress derived_shared_mac(std::uint16_t id);
 
+// The one of the same nodes' other side (TableConfig::inside), where another is the outside's: as
+// that, locally administered, but for one bit. 02:5a:72:01 + id where the other one is derived.
+MacAddress derived_inside_mac(const MacAddress& outside);
+
 // An address that all nodes share, with the prefix length it was given.
 struct ServiceAddress {
   IpAddress ip;

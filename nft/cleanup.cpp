@@ -40,10 +40,9 @@ Result<std::vector<Found>> tables_there(NetlinkSocket& socket, std::uint16_t id)
   return found;
 }
 
-Result<void> remove_link(std::uint16_t id, Words& removed) {
+Result<void> remove_link(const std::string& name, Words& removed) {
   auto socket = NetlinkSocket::open(NETLINK_ROUTE);
   if (!socket) return tl::unexpected<Error>(socket.error());
-  const std::string name = link_name(id);
   const auto link = read_link(*socket, name);
   if (!link) return fail(link.error());
   if (!*link) return {};
@@ -68,7 +67,10 @@ Result<Words> cleanup(std::uint16_t id) {
   if (!tables) return tl::unexpected<Error>(tables.error());
   Words removed;
   // Without its table an address is open: the address goes first.
-  if (auto done = remove_link(id, removed); !done) return tl::unexpected<Error>(done.error());
+  for (const Side side : {Side::kOutside, Side::kInside}) {
+    auto done = remove_link(link_name(id, side), removed);
+    if (!done) return tl::unexpected<Error>(done.error());
+  }
   if (tables->empty()) return removed;
   Batch batch;
   put_begin(batch);

@@ -79,6 +79,10 @@ Maybe decode_meta(const nftnl_expr* e) {
 }
 
 Maybe decode_ct(const nftnl_expr* e) {
+  if (nftnl_expr_is_set(e, NFTNL_EXPR_CT_SREG)) {
+    if (nftnl_expr_get_u32(e, NFTNL_EXPR_CT_SREG) != NFT_REG_1) return std::nullopt;
+    return StoreConnection{nftnl_expr_get_u32(e, NFTNL_EXPR_CT_KEY)};
+  }
   if (nftnl_expr_get_u32(e, NFTNL_EXPR_CT_DREG) != NFT_REG_1) return std::nullopt;
   if (nftnl_expr_is_set(e, NFTNL_EXPR_CT_DIR)) return std::nullopt;
   return LoadConnection{nftnl_expr_get_u32(e, NFTNL_EXPR_CT_KEY)};

@@ -102,6 +102,11 @@ struct Encode {
     set(e, NFTNL_EXPR_CT_KEY, load.key);
     set(e, NFTNL_EXPR_CT_DREG, NFT_REG_1);
   }
+  void operator()(const StoreConnection& store) const {
+    nftnl_expr* e = make("ct");
+    set(e, NFTNL_EXPR_CT_KEY, store.key);
+    set(e, NFTNL_EXPR_CT_SREG, NFT_REG_1);
+  }
   void operator()(const LoadPayload& load) const {
     nftnl_expr* e = make("payload");
     set(e, NFTNL_EXPR_PAYLOAD_BASE, load.base);

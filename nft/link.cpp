@@ -32,12 +32,14 @@ std::vector<IpAddress> addresses_of(const std::vector<ServiceAddress>& given) {
 }
 
 // The table may guard more than is on the link: what a change that failed left behind.
-Result<void> check_guarded(const Table& gate, const std::vector<ServiceAddress>& wanted) {
-  const auto& guarded = gate.config().addresses;
+Result<void> check_guarded(const Table& gate, Side side,
+                           const std::vector<ServiceAddress>& wanted) {
+  const auto config = link_of(gate.config(), side);
+  const auto& guarded = config.addresses;
   for (const ServiceAddress& one : wanted) {
     if (std::find(guarded.begin(), guarded.end(), one.ip) != guarded.end()) continue;
     return fail(ErrorKind::kInvalid, "address " + one.ip.text() + " cannot be put on " +
-                                         gate.config().link + ": its table does not guard it");
+                                         config.link + ": its table does not guard it");
   }
   return {};
 }
@@ -63,10 +65,16 @@ Result<Nic> find_nic(const std::string& name) {
 }
 
 struct Link::Impl {
-  Impl(const TableConfig& c, std::vector<ServiceAddress> a, NetlinkSocket s)
-      : config(c), addresses(std::move(a)), socket(std::move(s)) {}
+  Impl(const TableConfig& c, Side which, std::vector<ServiceAddress> a, NetlinkSocket s)
+      : side(which),
+        forwards(c.inside.has_value()),
+        config(link_of(c, which)),
+        addresses(std::move(a)),
+        socket(std::move(s)) {}
 
-  TableConfig config;
+  Side side;
+  bool forwards;  // there is an inside
+  LinkConfig config;
   std::vector<ServiceAddress> addresses;
   NetlinkSocket socket;
   unsigned nic = 0;
@@ -169,7 +177,8 @@ Result<void> Link::Impl::make(const LinkState& parent) {
 
 // Depends on those of all interfaces, which may change.
 std::vector<Setting> Link::Impl::settings() const {
-  std::vector<Setting> all = settings_of_link(config.link, has_family(true), has_family(false));
+  std::vector<Setting> all =
+      settings_of_link(config.link, has_family(true), has_family(false), forwards);
   const auto nic_settings = settings_of_nic(config.nic, has_family(true));
   all.insert(all.end(), nic_settings.begin(), nic_settings.end());
   return all;
@@ -317,16 +326,20 @@ Link::Link(Link&&) noexcept = default;
 Link& Link::operator=(Link&&) noexcept = default;
 Link::~Link() = default;
 
-Result<Link> Link::open(Table& gate, std::vector<ServiceAddress> addresses,
+Result<Link> Link::open(Table& gate, Side side, std::vector<ServiceAddress> addresses,
                         std::chrono::seconds lifetime) {
+  if (side == Side::kInside && !gate.config().inside) {
+    return fail(ErrorKind::kInvalid, "table " + table_name(gate.config().id) +
+                                         " has no inside, so there is no link to it");
+  }
   auto socket = NetlinkSocket::open(NETLINK_ROUTE);
   if (!socket) return tl::unexpected<Error>(socket.error());
-  auto impl = std::make_unique<Impl>(gate.config(), std::move(addresses), std::move(*socket));
+  auto impl = std::make_unique<Impl>(gate.config(), side, std::move(addresses), std::move(*socket));
   const auto give_up = [&](const Error& error) {
     if (impl->link != 0) (void)impl->delete_link();
     return tl::unexpected<Error>(error);
   };
-  if (auto done = check_guarded(gate, impl->addresses); !done) return give_up(done.error());
+  if (auto done = check_guarded(gate, side, impl->addresses); !done) return give_up(done.error());
   const auto parent = impl->check_nic();
   if (!parent) return give_up(parent.error());
   if (auto done = impl->delete_link(); !done) return give_up(done.error());
@@ -334,7 +347,7 @@ Result<Link> Link::open(Table& gate, std::vector<ServiceAddress> addresses,
   if (auto done = impl->make(*parent); !done) return give_up(done.error());
   // The gate: the addresses' table stands, and the shared MAC cannot leave.
   if (auto stands = gate.read(); !stands) return give_up(stands.error());
-  if (auto done = gate.guard_link(); !done) return give_up(done.error());
+  if (auto done = gate.guard_link(side); !done) return give_up(done.error());
   if (auto done = impl->set_settings(); !done) return give_up(done.error());
   if (auto done = impl->set_up(); !done) return give_up(done.error());
   if (auto done = impl->renew(lifetime); !done) return give_up(done.error());
@@ -351,11 +364,11 @@ Result<void> Link::check_new(std::vector<ServiceAddress> addresses) {
 
 Result<void> Link::set_addresses(Table& gate, std::vector<ServiceAddress> addresses,
                                  std::chrono::seconds lifetime) {
-  if (auto done = check_guarded(gate, addresses); !done) return done;
+  if (auto done = check_guarded(gate, impl_->side, addresses); !done) return done;
   if (auto free = check_new(addresses); !free) return free;
   if (auto done = impl_->take_away(addresses); !done) return done;
   impl_->addresses = std::move(addresses);
-  impl_->config = gate.config();
+  impl_->config = link_of(gate.config(), impl_->side);
   if (auto done = impl_->set_settings(); !done) return done;
   if (auto stands = gate.read(); !stands) return tl::unexpected<Error>(stands.error());
   return impl_->renew(lifetime);
@@ -363,7 +376,7 @@ Result<void> Link::set_addresses(Table& gate, std::vector<ServiceAddress> addres
 
 void Link::want(const Table& gate, std::vector<ServiceAddress> addresses) {
   impl_->addresses = std::move(addresses);
-  impl_->config = gate.config();
+  impl_->config = link_of(gate.config(), impl_->side);
 }
 
 Result<void> Link::announce() {
@@ -398,6 +411,10 @@ Result<std::vector<std::string>> Link::hindrances() {
   const auto obstacles_here =
       obstacles(impl_->config.nic, impl_->has_family(true), impl_->has_family(false));
   words->insert(words->end(), obstacles_here.begin(), obstacles_here.end());
+  if (!impl_->forwards) return words;
+  const auto forwarding =
+      forwarding_obstacles(impl_->config.link, impl_->has_family(true), impl_->has_family(false));
+  words->insert(words->end(), forwarding.begin(), forwarding.end());
   return words;
 }
 

@@ -33,10 +33,11 @@ class Link {
  public:
   // Makes the macvlan (replacing one that an earlier process left), guards it, sets its kernel
   // settings, sets it up and adds the addresses, which live `lifetime` unless renewed. The names,
-  // the NIC and the MACs are those of the table's configuration; `addresses` must all be among the
-  // addresses there. On an error the macvlan is gone again. kConflict when the name is taken by
-  // something else, or an address is on another interface of this node.
-  static Result<Link> open(Table& gate, std::vector<ServiceAddress> addresses,
+  // the NIC and the MACs are those of this side in the table's configuration; `addresses` must all
+  // be among the addresses there. On an error the macvlan is gone again. kInvalid when the
+  // configuration does not have the side; kConflict when the name is taken by something else, or an
+  // address is on another interface of this node.
+  static Result<Link> open(Table& gate, Side side, std::vector<ServiceAddress> addresses,
                            std::chrono::seconds lifetime);
   Link(Link&&) noexcept;
   Link& operator=(Link&&) noexcept;
@@ -73,7 +74,8 @@ class Link {
   Result<Mended> mend(std::chrono::seconds lifetime);
 
   // What stands in the way of the service, but is the administrator's to change: settings for all
-  // interfaces, a shared address on another interface. One sentence each.
+  // interfaces, a shared address on another interface, no forwarding where there is an inside. One
+  // sentence each.
   Result<std::vector<std::string>> hindrances();
 
   // Things that work, but that the administrator should know. Filled by open().
@@ -94,7 +96,8 @@ class Link {
 
 // Table and link together, in the order in which no address is ever without its gate: takes away
 // the addresses that go, rebuilds the table in one transaction, adds the addresses that come.
-// `config.addresses` is filled in from `addresses`. On an error the old configuration is in force:
+// `link` is that of the outside, and `config.addresses` is filled in from `addresses`; the inside
+// stays as it is. On an error the old configuration is in force:
 // untouched when the new one is wrong or one of its addresses is taken (kInvalid, kConflict);
 // otherwise closed, and the gate stands whatever happens.
 Result<Held> reconfigure(Table& table, Link& link, TableConfig config,

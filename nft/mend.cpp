@@ -67,7 +67,7 @@ std::optional<Refusal> rename(NetlinkSocket& socket, unsigned index, const std::
   return refusal ? refusal : change(socket, index, doing, fill);
 }
 
-Result<bool> mend_name(NetlinkSocket& socket, const TableConfig& config, const LinkState& is,
+Result<bool> mend_name(NetlinkSocket& socket, const LinkConfig& config, const LinkState& is,
                        Mended& mended) {
   if (is.name == config.link) return true;
   if (!rename(socket, is.index, is.name, config.link)) {
@@ -84,7 +84,7 @@ Result<bool> mend_name(NetlinkSocket& socket, const TableConfig& config, const L
   return false;
 }
 
-Result<void> mend_mac(NetlinkSocket& socket, const TableConfig& config, const LinkState& is,
+Result<void> mend_mac(NetlinkSocket& socket, const LinkConfig& config, const LinkState& is,
                       Mended& mended) {
   const MacAddress& ours = config.shared_mac;
   if (is.mac == ours) return {};
@@ -98,7 +98,7 @@ Result<void> mend_mac(NetlinkSocket& socket, const TableConfig& config, const Li
   return {};
 }
 
-Result<void> mend_mtu(NetlinkSocket& socket, const TableConfig& config, const LinkState& is,
+Result<void> mend_mtu(NetlinkSocket& socket, const LinkConfig& config, const LinkState& is,
                       unsigned mtu, Mended& mended) {
   if (is.mtu == mtu) return {};
   const auto refusal =
@@ -125,7 +125,7 @@ void put_delete_stray(Batch& batch, const AddressState& there, bool twice) {
 
 }  // namespace
 
-Result<Mended> mend_link(NetlinkSocket& socket, const TableConfig& config, unsigned index,
+Result<Mended> mend_link(NetlinkSocket& socket, const LinkConfig& config, unsigned index,
                          unsigned nic) {
   Mended mended;
   const auto found = read_index(socket, index);
@@ -161,7 +161,7 @@ Result<void> mend_settings(const std::vector<Setting>& settings, Mended& mended)
   return {};
 }
 
-Result<void> mend_addresses(NetlinkSocket& socket, const TableConfig& config,
+Result<void> mend_addresses(NetlinkSocket& socket, const LinkConfig& config,
                             const std::vector<IpAddress>& ours, unsigned index, Mended& mended) {
   const auto all = read_addresses(socket);
   if (!all) return fail(all.error());

@@ -19,7 +19,7 @@ struct Mended {
 
 // Name, MAC, MTU and up state of the macvlan with this index over the NIC with index `nic`. One
 // whose name another interface has taken meanwhile is deleted: lost.
-Result<Mended> mend_link(NetlinkSocket& socket, const TableConfig& config, unsigned index,
+Result<Mended> mend_link(NetlinkSocket& socket, const LinkConfig& config, unsigned index,
                          unsigned nic);
 
 // Writes those settings that are not as they should be.
@@ -27,7 +27,7 @@ Result<void> mend_settings(const std::vector<Setting>& settings, Mended& mended)
 
 // Addresses on the macvlan that are not among `ours` go; says which of those are missing, for
 // whoever renews them next.
-Result<void> mend_addresses(NetlinkSocket& socket, const TableConfig& config,
+Result<void> mend_addresses(NetlinkSocket& socket, const LinkConfig& config,
                             const std::vector<IpAddress>& ours, unsigned index, Mended& mended);
 
 }  // namespace saru::nft

@@ -2,6 +2,7 @@
 #include "nft/plan.h"
 
 #include <net/if.h>
+#include <netpacket/packet.h>
 
 #include <algorithm>
 #include <bit>
@@ -28,6 +29,7 @@ constexpr unsigned kLargestBitmap = 64;
 constexpr std::uint32_t kMostAddresses = 64;
 constexpr std::size_t kMostNodeName = 40;
 constexpr char kTwin[] = "_live";
+constexpr std::uint16_t kEther = 1;  // ARPHRD_ETHER
 
 Bytes big64(std::uint64_t value) {
   Bytes bytes(8);
@@ -58,8 +60,10 @@ Set address_set(const TableConfig& config, bool v4) {
           .key_type = v4 ? kTypeIpv4 : kTypeIpv6,
           .key_length = v4 ? 4U : 16U,
           .size = kMostAddresses};
-  for (const IpAddress& ip : config.addresses) {
-    if (ip.is_v4() == v4) set.elements.emplace_back(ip.bytes().begin(), ip.bytes().end());
+  for (const Side side : sides_of(config)) {
+    for (const IpAddress& ip : link_of(config, side).addresses) {
+      if (ip.is_v4() == v4) set.elements.emplace_back(ip.bytes().begin(), ip.bytes().end());
+    }
   }
   std::sort(set.elements.begin(), set.elements.end());
   return set;
@@ -133,9 +137,27 @@ std::vector<Set> make_sets(const TableConfig& config, const Contents& contents) 
   return sets;
 }
 
+// The same by the MAC address, should somebody give the interface another name.
+Rule to_mac(const MacAddress& mac, const std::string& chain, const char* comment) {
+  return {comment,
+          {LoadMeta{NFT_META_IIFTYPE}, equals(host_bytes(kEther)),
+           LoadPayload{NFT_PAYLOAD_LL_HEADER, 0, 6},
+           equals(Bytes(mac.bytes.begin(), mac.bytes.end())), go_to(chain)}};
+}
+
 Chain prerouting_chain(const TableConfig& config) {
-  return {"prerouting", "", Hook{NF_INET_PRE_ROUTING, kPriority, "", true},
-          to_shared(config, false, "shared")};
+  Chain chain{"prerouting", "", Hook{NF_INET_PRE_ROUTING, kPriority, "", true},
+              to_shared(config, false, "shared")};
+  if (!config.inside) return chain;
+  const LinkConfig& inside = *config.inside;
+  chain.rules.insert(
+      chain.rules.begin(),
+      {through_link(inside.link, "inside", "from the hosts inside"),
+       to_mac(inside.shared_mac, "inside", "from there, whatever the interface is called now")});
+  chain.rules.push_back(through_link(config.link, "shared", "from outside to the hosts inside"));
+  chain.rules.push_back(
+      to_mac(config.shared_mac, "shared", "the same, whatever the interface is called now"));
+  return chain;
 }
 
 std::vector<std::string> counters_of(const TableConfig& config) {
@@ -152,10 +174,9 @@ Chain defragment_chain() {
             protocol(IPPROTO_TCP) + Expressions{LoadConstant{big16(1)}, TproxyToPort{}}}}};
 }
 
-Chain masking_chain(const char* name, const std::string& device, const TableConfig& config) {
-  const Bytes shared(config.shared_mac.bytes.begin(), config.shared_mac.bytes.end());
-  const Bytes own(config.own_mac.bytes.begin(), config.own_mac.bytes.end());
-  constexpr std::uint16_t kEther = 1;  // ARPHRD_ETHER
+Chain masking_chain(const std::string& name, const std::string& device, const LinkConfig& link) {
+  const Bytes shared(link.shared_mac.bytes.begin(), link.shared_mac.bytes.end());
+  const Bytes own(link.own_mac.bytes.begin(), link.own_mac.bytes.end());
   // Offset 6 of the Ethernet header: the source.
   const Rule rule{"the shared MAC never leaves as a source",
                   {LoadMeta{NFT_META_IIFTYPE}, equals(host_bytes(kEther)),
@@ -183,11 +204,94 @@ std::optional<Error> check_selection(const TableConfig& config) {
   return std::nullopt;
 }
 
+std::optional<Error> check_link(const LinkConfig& link) {
+  const auto bad = [](std::string text) { return Error{ErrorKind::kInvalid, std::move(text)}; };
+  if (link.nic.empty() || link.nic.size() >= IFNAMSIZ) {
+    return bad("\"" + link.nic + "\" is no name of a network interface");
+  }
+  if (link.link.empty() || link.link.size() >= IFNAMSIZ || link.link == link.nic) {
+    return bad("\"" + link.link + "\" cannot be the name of the shared interface");
+  }
+  for (const MacAddress& mac : {link.shared_mac, link.own_mac}) {
+    if (mac.is_multicast() || mac.is_zero()) {
+      return bad(mac.text() +
+                 " is no MAC address of one interface: the first byte must be even, and not "
+                 "all bytes zero");
+    }
+  }
+  if (link.shared_mac == link.own_mac) {
+    return bad("the shared MAC " + link.shared_mac.text() +
+               " is the NIC's own: choose another one");
+  }
+  return std::nullopt;
+}
+
+// Both directions of a connection must tell its block, whatever NAT has changed in between.
+std::optional<Error> check_inside(const TableConfig& config) {
+  if (!config.inside) return std::nullopt;
+  const auto bad = [](std::string text) { return Error{ErrorKind::kInvalid, std::move(text)}; };
+  const LinkConfig outside = link_of(config, Side::kOutside);
+  const LinkConfig& inside = *config.inside;
+  const Selector selector = config.selection.selector;
+  if (selector == Selector::kDstPort || selector == Selector::kDstAddr) {
+    return bad(std::string("with an inside the selector cannot be ") + selector_name(selector) +
+               ", which NAT changes: choose src-port, src-addr or src-addr-port");
+  }
+  if (!config.selection.services.empty()) {
+    return bad(
+        "with an inside there can be no services: their ports are not those of the hosts inside "
+        "once NAT has changed them; leave them out");
+  }
+  if (config.stays) {
+    return bad("with an inside connections cannot stay: choose none");
+  }
+  for (const std::string& name : {outside.nic, outside.link}) {
+    if (name == inside.nic || name == inside.link) {
+      return bad("\"" + name + "\" cannot be an interface of both sides: choose another one");
+    }
+  }
+  for (const MacAddress& shared : {outside.shared_mac, inside.shared_mac}) {
+    const bool twice = outside.shared_mac == inside.shared_mac;
+    if (twice || shared == outside.own_mac || shared == inside.own_mac) {
+      return bad("the shared MAC " + shared.text() +
+                 " is also that of another interface: choose another one");
+    }
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 std::string table_name(std::uint16_t id) { return "saru_" + std::to_string(id); }
 std::string twin_name(std::uint16_t id) { return table_name(id) + kTwin; }
-std::string link_name(std::uint16_t id) { return "saru" + std::to_string(id); }
+std::string link_name(std::uint16_t id, Side side) {
+  return "saru" + std::to_string(id) + (side == Side::kInside ? "i" : "");
+}
+
+LinkConfig link_of(const TableConfig& config, Side side) {
+  if (side == Side::kInside) return config.inside.value();
+  return {config.addresses, config.shared_mac, config.own_mac, config.nic, config.link};
+}
+
+std::vector<Side> sides_of(const TableConfig& config) {
+  if (config.inside) return {Side::kOutside, Side::kInside};
+  return {Side::kOutside};
+}
+
+bool same_blocks(const TableConfig& a, const TableConfig& b) {
+  return a.blocks == b.blocks && a.selection == b.selection;
+}
+
+bool same_interfaces(const TableConfig& a, const TableConfig& b) {
+  const auto sides = sides_of(a);
+  const auto same = [&](Side side) {
+    LinkConfig one = link_of(a, side);
+    const LinkConfig other = link_of(b, side);
+    one.addresses = other.addresses;
+    return one == other;
+  };
+  return sides == sides_of(b) && std::all_of(sides.begin(), sides.end(), same);
+}
 
 std::optional<Error> check(const TableConfig& config) {
   const auto bad = [](std::string text) { return Error{ErrorKind::kInvalid, std::move(text)}; };
@@ -196,32 +300,23 @@ std::optional<Error> check(const TableConfig& config) {
     return bad("an address cannot be cut in " + std::to_string(config.blocks) +
                " blocks: give a power of two from 16 to 4096");
   }
-  if (config.addresses.empty()) return bad("no address to share: give at least one");
-  if (config.addresses.size() > kMostAddresses) {
-    return bad(std::to_string(config.addresses.size()) + " addresses are too many: at most " +
+  std::vector<IpAddress> addresses;
+  for (const Side side : sides_of(config)) {
+    const auto of_side = link_of(config, side).addresses;
+    if (of_side.empty()) return bad("no address to share: give at least one");
+    addresses.insert(addresses.end(), of_side.begin(), of_side.end());
+  }
+  if (addresses.size() > kMostAddresses) {
+    return bad(std::to_string(addresses.size()) + " addresses are too many: at most " +
                std::to_string(kMostAddresses));
   }
-  const std::set<IpAddress> distinct(config.addresses.begin(), config.addresses.end());
-  if (distinct.size() != config.addresses.size()) return bad("an address is given twice");
+  const std::set<IpAddress> distinct(addresses.begin(), addresses.end());
+  if (distinct.size() != addresses.size()) return bad("an address is given twice");
   if (auto error = check_selection(config)) return error;
-  if (config.nic.empty() || config.nic.size() >= IFNAMSIZ) {
-    return bad("\"" + config.nic + "\" is no name of a network interface");
+  for (const Side side : sides_of(config)) {
+    if (auto error = check_link(link_of(config, side))) return error;
   }
-  if (config.link.empty() || config.link.size() >= IFNAMSIZ || config.link == config.nic) {
-    return bad("\"" + config.link + "\" cannot be the name of the shared interface");
-  }
-  for (const MacAddress& mac : {config.shared_mac, config.own_mac}) {
-    if (mac.is_multicast() || mac.is_zero()) {
-      return bad(mac.text() +
-                 " is no MAC address of one interface: the first byte must be even, and not "
-                 "all bytes zero");
-    }
-  }
-  if (config.shared_mac == config.own_mac) {
-    return bad("the shared MAC " + config.shared_mac.text() +
-               " is the NIC's own: choose another one");
-  }
-  return std::nullopt;
+  return check_inside(config);
 }
 
 std::vector<SetOfBlocks> sets_of_blocks(const TableConfig& config) {
@@ -251,7 +346,7 @@ std::vector<Rule> open_rules(const TableConfig&, const std::optional<Lease>& lea
 }
 
 Plan make_plan(const TableConfig& config, const Contents& contents, const Features& features,
-               bool with_link) {
+               bool with_link, bool with_inside_link) {
   Plan plan;
   const std::string id = std::to_string(config.id);
   const std::string node = config.node_name.substr(0, kMostNodeName);
@@ -270,6 +365,9 @@ Plan make_plan(const TableConfig& config, const Contents& contents, const Featur
   if (config.stays) {
     for (Chain& chain : connection_chains(config)) chains.push_back(std::move(chain));
   }
+  if (config.syncs) {
+    for (Chain& chain : event_chains(config)) chains.push_back(std::move(chain));
+  }
   if (features.defragments) chains.push_back(defragment_chain());
 
   plan.netdev = {NFPROTO_NETDEV,
@@ -277,8 +375,16 @@ Plan make_plan(const TableConfig& config, const Contents& contents, const Featur
                  "saru " + id + " on " + node + ": hides the shared MAC; do not edit, do not save",
                  {},
                  {},
-                 {masking_chain("nic", config.nic, config)}};
-  if (with_link) plan.netdev.chains.push_back(masking_chain("link", config.link, config));
+                 {}};
+  for (const Side side : sides_of(config)) {
+    const bool inside = side == Side::kInside;
+    const LinkConfig link = link_of(config, side);
+    const std::string prefix = inside ? "inside_" : "";
+    plan.netdev.chains.push_back(masking_chain(prefix + "nic", link.nic, link));
+    if (inside ? with_inside_link : with_link) {
+      plan.netdev.chains.push_back(masking_chain(prefix + "link", link.link, link));
+    }
+  }
   return plan;
 }
 

@@ -18,22 +18,50 @@
 
 namespace saru::nft {
 
+// The two networks of a director: that of the clients, and that of the hosts behind it. Everything
+// else has the outside alone.
+enum class Side : std::uint8_t { kOutside, kInside };
+
+// The interface that carries the shared addresses of one side: a macvlan `link` over `nic`.
+struct LinkConfig {
+  std::vector<IpAddress> addresses;
+  MacAddress shared_mac;
+  MacAddress own_mac;  // of the NIC
+  std::string nic;
+  std::string link;
+  bool operator==(const LinkConfig&) const = default;
+};
+
 struct TableConfig {
   std::uint16_t id = 0;
   std::vector<IpAddress> addresses;
   unsigned blocks = kDefaultBlocks;
   Selection selection;    // what the block of a packet is computed from
   bool stays = false;     // established TCP stays on its node while its block moves: conntrack
+  bool syncs = false;     // conntrack tells of the connections, for those who take their blocks
   std::string node_name;  // for the comments only
   MacAddress shared_mac;
   MacAddress own_mac;  // of the NIC
   std::string nic;
   std::string link;  // "saru<id>": link_name(id)
+  // The second interface of a director: what comes in through it is decided mirrored. Its link is
+  // "saru<id>i": link_name(id, Side::kInside).
+  std::optional<LinkConfig> inside = std::nullopt;
 };
+
+// What the link of one side is made of; the configuration must have that side.
+LinkConfig link_of(const TableConfig& config, Side side);
+// The sides that the configuration has, the outside first.
+std::vector<Side> sides_of(const TableConfig& config);
 
 std::string table_name(std::uint16_t id);  // "saru_<id>"
 std::string twin_name(std::uint16_t id);   // "saru_<id>_live": the copy with an owner (table.h)
-std::string link_name(std::uint16_t id);   // "saru<id>"
+std::string link_name(std::uint16_t id, Side side = Side::kOutside);  // "saru<id>", "saru<id>i"
+
+// Whether every packet is of the same block under both, and whether both have the same links but
+// for the addresses.
+bool same_blocks(const TableConfig& a, const TableConfig& b);
+bool same_interfaces(const TableConfig& a, const TableConfig& b);
 
 // What is wrong with a configuration, as a sentence; nullopt when nothing is.
 std::optional<Error> check(const TableConfig& config);
@@ -64,9 +92,9 @@ struct Plan {
   TablePlan inet;
   TablePlan netdev;
 };
-// `with_link`: the macvlan exists, so its egress chain can.
+// `with_link`: the macvlan exists, so its egress chain can; likewise that of the inside.
 Plan make_plan(const TableConfig& config, const Contents& contents, const Features& features,
-               bool with_link);
+               bool with_link, bool with_inside_link = false);
 
 // The same under the name of the twin.
 TablePlan make_twin(TablePlan table);

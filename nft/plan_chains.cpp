@@ -5,12 +5,45 @@
 //           └─► icmp ─┬────► answer ◄── quoted4_by_<selector>
 //                     └────► icmp_error ──► quoted4
 //
+// What comes from the inside of a director has the same chains once more, from `inside` on: they
+// look at what an answer to the client has where the client's own packet has it. So both
+// directions of a connection are of one block. The packet that an error from there quotes is as
+// the client sent it.
+//
 // What says that this node answers jumps to `open` first, which is the lease.
 // A packet that a rule cannot read (it ends before) goes on to the drop at the end of its chain.
 #include "nft/plan_rules.h"
 
 namespace saru::nft {
 namespace {
+
+// Where packets come from, and so which way they and what they quote went.
+struct From {
+  Way way;
+  Way quoted;
+  const IcmpNames& icmp4;
+  const IcmpNames& icmp6;
+  const char* first;  // the chain in which they begin
+  const char* by;
+  const char* comment;
+
+  bool inside() const { return way == Way::kOut; }
+  const IcmpNames& icmp(bool v4) const { return v4 ? icmp4 : icmp6; }
+};
+constexpr From kOutside{Way::kIn,
+                        Way::kQuoted,
+                        kIcmp4,
+                        kIcmp6,
+                        "shared",
+                        "by",
+                        "packets to a shared address: one node accepts each"};
+constexpr From kInside{Way::kOut,
+                       Way::kQuotedIn,
+                       kInsideIcmp4,
+                       kInsideIcmp6,
+                       "inside",
+                       "inside_by",
+                       "packets from inside, mirrored: one node accepts each"};
 
 // ---- TCP, UDP and their like
 // -----------------------------------------------------------------------
@@ -37,10 +70,12 @@ Chain answer_chain(Selector selector) {
   return chain;
 }
 
-Chain by_chain(const TableConfig& config, Selector selector) {
-  Chain chain{chain_name("by", selector), std::string("by ") + meaning(selector), std::nullopt, {}};
-  add_by_value(chain, config, selector, "owned", {go_to(chain_name("answer", selector))},
-               "in a block of this node");
+Chain by_chain(const TableConfig& config, Selector selector, const From& from) {
+  Chain chain{
+      chain_name(from.by, selector), std::string("by ") + meaning(selector), std::nullopt, {}};
+  add_by_value(chain, config, selector, "owned",
+               {go_to(from.inside() ? "answer" : chain_name("answer", selector))},
+               "in a block of this node", from.way);
   if (config.stays) {
     add_by_value(chain, config, selector, "lingering", {go_to("linger")},
                  "in a block that went to another node");
@@ -51,22 +86,25 @@ Chain by_chain(const TableConfig& config, Selector selector) {
 
 // A packet of a foreign TCP connection passes three rules here and one of `by_...` before it is
 // dropped.
-Chain shared_chain(const TableConfig& config) {
-  const std::string next =
-      config.selection.services.empty() ? chain_name("by", config.selection.selector) : "services";
-  Chain chain{"shared", "packets to a shared address: one node accepts each", std::nullopt, {}};
-  chain.rules.push_back(over_loopback(NFT_META_IIF, "this node's own access to its addresses"));
+Chain first_chain(const TableConfig& config, const From& from) {
+  const std::string next = config.selection.services.empty()
+                               ? chain_name(from.by, config.selection.selector)
+                               : "services";
+  Chain chain{from.first, from.comment, std::nullopt, {}};
+  if (!from.inside()) {
+    chain.rules.push_back(over_loopback(NFT_META_IIF, "this node's own access to its addresses"));
+  }
   chain.rules.push_back(
       {"TCP first, being the most", protocol(IPPROTO_TCP) + Expressions{go_to(next)}});
   chain.rules.push_back({"the other protocols with ports",
                          {LoadMeta{NFT_META_L4PROTO}, Lookup{"with_ports"}, go_to(next)}});
   if (has_family(config, true)) {
-    chain.rules.push_back({"ICMP has no ports",
-                           family(true) + protocol(IPPROTO_ICMP) + Expressions{go_to("by_icmp")}});
+    chain.rules.push_back({"ICMP has no ports", family(true) + protocol(IPPROTO_ICMP) +
+                                                    Expressions{go_to(from.icmp4.chain)}});
   }
   if (has_family(config, false)) {
     chain.rules.push_back({"ICMPv6 has no ports", family(false) + protocol(IPPROTO_ICMPV6) +
-                                                      Expressions{go_to("by_icmpv6")}});
+                                                      Expressions{go_to(from.icmp6.chain)}});
   }
   chain.rules.push_back(foreign_drop("nobody serves this protocol"));
   return chain;
@@ -79,11 +117,11 @@ std::string quoted_by(const IcmpNames& names, Selector selector) {
   return chain_name((std::string(names.quoted_chain) + "_by").c_str(), selector);
 }
 
-Chain quoted_by_chain(const TableConfig& config, bool v4, Selector selector) {
-  Chain chain{quoted_by(v4 ? kIcmp4 : kIcmp6, selector),
+Chain quoted_by_chain(const TableConfig& config, bool v4, Selector selector, const From& from) {
+  Chain chain{quoted_by(from.icmp(v4), selector),
               std::string("quoted: by ") + meaning(selector),
               std::nullopt,
-              {{"in a block of this node", value_in(config, selector, {v4, Way::kQuoted}, "owned") +
+              {{"in a block of this node", value_in(config, selector, {v4, from.quoted}, "owned") +
                                                Expressions{go_to("answer")}}}};
   if (config.stays) {
     chain.rules.push_back({"in a block that went to another node",
@@ -91,14 +129,16 @@ Chain quoted_by_chain(const TableConfig& config, bool v4, Selector selector) {
                                value_in(config, selector, {v4, Way::kQuoted}, "lingering") +
                                Expressions{go_to("linger")}});
   }
-  chain.rules.push_back(foreign_drop("another node sent the quoted packet"));
+  chain.rules.push_back(foreign_drop(from.inside() ? "another node forwarded the quoted packet"
+                                                   : "another node sent the quoted packet"));
   return chain;
 }
 
-void add_icmp_chains(std::vector<Chain>& chains, const TableConfig& config, bool v4) {
-  const IcmpNames& names = v4 ? kIcmp4 : kIcmp6;
-  const Expressions by_source =
-      value_in(config, Selector::kSrcAddr, {v4, Way::kIn}, "owned") + Expressions{go_to("answer")};
+void add_icmp_chains(std::vector<Chain>& chains, const TableConfig& config, bool v4,
+                     const From& from) {
+  const IcmpNames& names = from.icmp(v4);
+  const Expressions by_client =
+      value_in(config, Selector::kSrcAddr, {v4, from.way}, "owned") + Expressions{go_to("answer")};
 
   Chain icmp{names.chain, "", std::nullopt, {}};
   if (!v4) {
@@ -108,7 +148,7 @@ void add_icmp_chains(std::vector<Chain>& chains, const TableConfig& config, bool
   icmp.rules.push_back(
       {"errors", type_in(names.l4proto, names.errors) + Expressions{go_to(names.error_chain)}});
   icmp.rules.push_back({"queries: by the low 16 bits of the client's address",
-                        type_in(names.l4proto, names.queries) + by_source});
+                        type_in(names.l4proto, names.queries) + by_client});
   icmp.rules.push_back(foreign_drop("another node accepts it, or nobody serves this type"));
   chains.push_back(std::move(icmp));
 
@@ -118,7 +158,9 @@ void add_icmp_chains(std::vector<Chain>& chains, const TableConfig& config, bool
   Chain error{names.error_chain, "errors, also fragmentation needed (path MTU)", std::nullopt, {}};
   error.rules.push_back({"quotes a plain packet",
                          quoted_protocol(v4, {Lookup{"with_ports"}}) + Expressions{go_to(next)}});
-  error.rules.push_back({"quotes something else: by the sender's address", by_source});
+  error.rules.push_back({from.inside() ? "quotes something else: by the receiver's address"
+                                       : "quotes something else: by the sender's address",
+                         by_client});
   error.rules.push_back(foreign_drop("another node accepts it"));
   chains.push_back(std::move(error));
 
@@ -128,26 +170,35 @@ void add_icmp_chains(std::vector<Chain>& chains, const TableConfig& config, bool
                             std::string(names.quoted_chain) + "_by", Way::kQuoted, v4}));
   }
   for (const Selector selector : kSelectors) {
-    if (config.selection.uses(selector)) chains.push_back(quoted_by_chain(config, v4, selector));
+    if (!config.selection.uses(selector)) continue;
+    chains.push_back(quoted_by_chain(config, v4, selector, from));
   }
 }
 
 }  // namespace
 
 std::vector<Chain> ownership_chains(const TableConfig& config) {
-  std::vector<Chain> chains{shared_chain(config)};
+  std::vector<Chain> chains{first_chain(config, kOutside)};
   if (!config.selection.services.empty()) {
     chains.push_back(
         by_service(config, {"services", "which selector: the first service that fits", "by"}));
   }
   for (const Selector selector : kSelectors) {
     if (!config.selection.uses(selector)) continue;
-    chains.push_back(by_chain(config, selector));
+    chains.push_back(by_chain(config, selector, kOutside));
     chains.push_back(answer_chain(selector));
     chains.push_back(new_chain(config, selector));
   }
   for (const bool v4 : {true, false}) {
-    if (has_family(config, v4)) add_icmp_chains(chains, config, v4);
+    if (has_family(config, v4)) add_icmp_chains(chains, config, v4, kOutside);
+  }
+  if (config.inside) {
+    // Without services, so of one selector: see check().
+    chains.push_back(first_chain(config, kInside));
+    chains.push_back(by_chain(config, config.selection.selector, kInside));
+    for (const bool v4 : {true, false}) {
+      if (has_family(config, v4)) add_icmp_chains(chains, config, v4, kInside);
+    }
   }
   chains.push_back({"answer",
                     "this node answers",

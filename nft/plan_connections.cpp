@@ -18,8 +18,6 @@
 namespace saru::nft {
 namespace {
 
-// NF_IP_PRI_CONNTRACK + 10: before the NAT of destinations (-100).
-constexpr std::int32_t kBehindConntrack = -190;
 // NF_CT_STATE_BIT of IP_CT_ESTABLISHED and IP_CT_RELATED, in either direction.
 constexpr std::uint32_t kEstablished = 1U << 1, kRelated = 1U << 2;
 // IPS_ASSURED: the handshake is over.

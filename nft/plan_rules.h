@@ -19,6 +19,9 @@ namespace saru::nft {
 // NF_IP_PRI_RAW - 10: after defragmentation (-400), before connection tracking (-200).
 inline constexpr std::int32_t kPriority = -310;
 
+// NF_IP_PRI_CONNTRACK + 10: before the NAT of destinations (-100).
+inline constexpr std::int32_t kBehindConntrack = -190;
+
 inline constexpr std::uint32_t kNetwork = NFT_PAYLOAD_NETWORK_HEADER;
 inline constexpr std::uint32_t kTransport = NFT_PAYLOAD_TRANSPORT_HEADER;
 
@@ -57,24 +60,28 @@ inline Expressions bytes_are(std::uint32_t base, std::uint32_t offset, Bytes val
 }
 
 inline bool has_family(const TableConfig& config, bool v4) {
-  return std::any_of(config.addresses.begin(), config.addresses.end(),
-                     [&](const IpAddress& ip) { return ip.is_v4() == v4; });
+  const auto is_in = [&](const std::vector<IpAddress>& addresses) {
+    return std::any_of(addresses.begin(), addresses.end(),
+                       [&](const IpAddress& ip) { return ip.is_v4() == v4; });
+  };
+  return is_in(config.addresses) || (config.inside && is_in(config.inside->addresses));
 }
 
 // ---- Where a packet has its values (plan_value.cpp)
 // ---------------------------------------------------------------------------------------------
 
-// Which way the packet went that is looked at: from a client to us; from us to a client; the same,
-// but quoted in an ICMP error of somebody on the way.
-enum class Way { kIn, kOut, kQuoted };
+// Which way the packet went that is looked at: from a client to us; from us to a client; the same
+// two, but quoted in an ICMP error of somebody on the way.
+enum class Way { kIn, kOut, kQuotedIn, kQuoted };
 
 // Where one family's IP header and the ports are.
 struct Place {
   bool v4 = true;
   Way way = Way::kIn;
 
-  std::uint32_t ip_base() const { return way == Way::kQuoted ? kTransport : kNetwork; }
-  std::uint32_t ip() const { return way == Way::kQuoted ? std::uint32_t{SARU_ICMP_HEADER} : 0U; }
+  bool quoted() const { return way == Way::kQuotedIn || way == Way::kQuoted; }
+  std::uint32_t ip_base() const { return quoted() ? kTransport : kNetwork; }
+  std::uint32_t ip() const { return quoted() ? std::uint32_t{SARU_ICMP_HEADER} : 0U; }
   std::uint32_t ip_size() const { return v4 ? 4 : 16; }
   std::uint32_t address(bool client) const {
     if (v4) return ip() + (is_source(client) ? SARU_V4_SOURCE : SARU_V4_DESTINATION);
@@ -82,10 +89,10 @@ struct Place {
   }
   std::uint32_t port(bool client) const {
     const std::uint32_t header = v4 ? SARU_V4_HEADER : SARU_V6_HEADER;
-    return (way == Way::kQuoted ? ip() + header : 0U) +
+    return (quoted() ? ip() + header : 0U) +
            (is_source(client) ? SARU_PORT_SOURCE : SARU_PORT_DESTINATION);
   }
-  bool is_source(bool client) const { return client == (way == Way::kIn); }
+  bool is_source(bool client) const { return client == (way == Way::kIn || way == Way::kQuotedIn); }
 };
 
 // The masked value is an element of this set: of some of our blocks, or of all, which count.
@@ -127,6 +134,11 @@ inline constexpr IcmpNames kIcmp4{IPPROTO_ICMP, "by_icmp",    "icmp_error",
                                   "quoted4",    "icmp_query", "icmp_error"};
 inline constexpr IcmpNames kIcmp6{IPPROTO_ICMPV6, "by_icmpv6",    "icmpv6_error",
                                   "quoted6",      "icmpv6_query", "icmpv6_error"};
+// Of what comes from inside.
+inline constexpr IcmpNames kInsideIcmp4{IPPROTO_ICMP,     "inside_icmp", "inside_icmp_error",
+                                        "inside_quoted4", "icmp_query",  "icmp_error"};
+inline constexpr IcmpNames kInsideIcmp6{IPPROTO_ICMPV6,   "inside_icmpv6", "inside_icmpv6_error",
+                                        "inside_quoted6", "icmpv6_query",  "icmpv6_error"};
 
 // TCP segments with exactly these of the flags FIN, SYN, RST, ACK.
 inline constexpr std::uint8_t kSyn = 0x02, kSynAck = 0x12, kRst = 0x04;
@@ -142,13 +154,20 @@ inline Rule over_loopback(std::uint32_t key, const char* comment) {
   return {comment, {LoadMeta{key}, equals(host_bytes(kLoopbackIndex)), accept()}};
 }
 
+// Unicast that came in through this link, wherever it goes to.
+Rule through_link(const std::string& link, const std::string& chain, const char* comment);
+
 inline Rule under_lease() { return {"only as long as the lease lasts", {jump("open")}}; }
 inline Expressions answered() { return {Count{"accepted"}, accept()}; }
 inline Rule foreign_drop(const char* comment) { return {comment, {Count{"foreign"}, drop()}}; }
 
-// The chains between `prerouting` and `open`: whose packet is it? The first one is `shared`.
+// The chains between `prerouting` and `open`: whose packet is it? The first one is `shared`; where
+// there is an inside, what comes from there begins in `inside`.
 std::vector<Chain> ownership_chains(const TableConfig& config);
 // Where connections stay (TableConfig::stays): what happens behind conntrack, and on the way out.
 std::vector<Chain> connection_chains(const TableConfig& config);
+
+// Where the members tell each other their connections.
+std::vector<Chain> event_chains(const TableConfig& config);
 
 }  // namespace saru::nft

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Where a packet has what its block is computed from, in the words of nf_tables.
+#include <linux/if_packet.h>
+#include <net/if.h>
+
 #include "nft/plan_rules.h"
 
 namespace saru::nft {
@@ -69,7 +72,7 @@ void add_by_value(Chain& chain, const TableConfig& config, Selector selector, co
 }
 
 Expressions quoted_protocol(bool v4, const Expressions& is) {
-  const Place quoted{v4, Way::kQuoted};
+  const Place quoted{v4, Way::kQuoted};  // the same in both directions
   const std::uint32_t next = quoted.ip() + (v4 ? SARU_V4_PROTOCOL : SARU_V6_PROTOCOL);
   const Expressions ported = Expressions{LoadPayload{kTransport, next, 1}} + is;
   if (!v4) {
@@ -125,6 +128,15 @@ std::vector<Rule> to_shared(const TableConfig& config, bool as_source, const std
                                   Lookup{v4 ? "address4" : "address6"}, go_to(chain)}});
   }
   return rules;
+}
+
+// Unicast that came in through this link, wherever it goes to.
+Rule through_link(const std::string& link, const std::string& chain, const char* comment) {
+  Bytes name(IFNAMSIZ);
+  std::copy(link.begin(), link.end(), name.begin());
+  return {comment,
+          {LoadMeta{NFT_META_IIFNAME}, equals(std::move(name)), LoadMeta{NFT_META_PKTTYPE},
+           equals({PACKET_HOST}), go_to(chain)}};
 }
 
 }  // namespace saru::nft

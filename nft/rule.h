@@ -24,6 +24,10 @@ struct LoadConnection {  // ct KEY => reg 1
   std::uint32_t key = 0;
   bool operator==(const LoadConnection&) const = default;
 };
+struct StoreConnection {  // ct KEY set reg 1
+  std::uint32_t key = 0;  // enum nft_ct_keys
+  bool operator==(const StoreConnection&) const = default;
+};
 struct LoadPayload {  // LEN bytes of a header => reg 1, or this many words behind its start
   std::uint32_t base = 0;
   std::uint32_t offset = 0;
@@ -81,7 +85,7 @@ struct Foreign {  // nothing of ours; appears only in what was read
   bool operator==(const Foreign&) const = default;
 };
 using Expression =
-    std::variant<LoadMeta, LoadConnection, LoadPayload, StorePayload, Mask, Hash, ToBigEndian,
+    std::variant<LoadMeta, LoadConnection, StoreConnection, LoadPayload, StorePayload, Mask, Hash, ToBigEndian,
                  Compare, Lookup, Count, LoadConstant, TproxyToPort, Verdict, Foreign>;
 
 struct Rule {

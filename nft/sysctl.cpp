@@ -50,13 +50,15 @@ Result<void> write_setting(const Setting& setting) {
               "cannot set " + setting.name() + " to " + text + ": " + std::strerror(code));
 }
 
-std::vector<Setting> settings_of_link(const std::string& link, bool v4, bool v6) {
+std::vector<Setting> settings_of_link(const std::string& link, bool v4, bool v6, bool forwards) {
   std::vector<Setting> all;
   if (v4) {
     all = arp_settings(link);
     // Packets come in here and answers may leave elsewhere. The larger one of `all` and this
     // counts, and 2 (loose) is larger than 1 (strict), under which nothing would come in.
-    all.push_back({"ipv4", link, "rp_filter", for_all("rp_filter") == 0 ? 0 : 2});
+    // Under 2 nothing is forwarded either that comes in where there is no address (any more), from
+    // elsewhere (__fib_validate_source(), net/ipv4/fib_frontend.c).
+    all.push_back({"ipv4", link, "rp_filter", for_all("rp_filter") == 0 && !forwards ? 0 : 2});
     all.push_back({"ipv4", link, "arp_filter", 0});  // else no answer: the way back is over the NIC
     // A medium of its own: with proxy_arp (often set for all interfaces) the macvlan would answer
     // for the NIC's whole subnet, with the shared MAC. Not so from medium -1 (arp_fwd_proxy(),
@@ -106,6 +108,23 @@ std::vector<std::string> obstacles(const std::string& nic, bool v4, bool v6) {
   const Setting disabled{"ipv6", nic, "disable_ipv6", 0};
   if (v6 && read_setting(disabled).value_or(1) != 0) {
     say(disabled, "answers to IPv6 clients have no way out over this interface; set it to ");
+  }
+  return words;
+}
+
+std::vector<std::string> forwarding_obstacles(const std::string& link, bool v4, bool v6) {
+  std::vector<std::string> words;
+  const Setting ipv4{"ipv4", link, "forwarding", 1};
+  const Setting ipv6{"ipv6", "all", "forwarding", 1};
+  if (v4 && read_setting(ipv4) == 0) {
+    words.push_back(ipv4.name() +
+                    " is 0: nothing goes between the outside and the inside; set "
+                    "net.ipv4.ip_forward to 1");
+  }
+  if (v6 && read_setting(ipv6) == 0) {
+    words.push_back(ipv6.name() +
+                    " is 0: nothing goes between the outside and the inside; set it "
+                    "to 1");
   }
   return words;
 }

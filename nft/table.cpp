@@ -6,7 +6,7 @@
 #include <net/if.h>
 
 #include <cerrno>
-#include <utility>
+#include <set>
 
 #include "nft/codec.h"
 #include "nft/netlink.h"
@@ -44,10 +44,6 @@ std::string full_name(std::uint32_t family, const std::string& name) {
   return std::string(family == NFPROTO_INET ? "table inet " : "table netdev ") + name;
 }
 
-bool same_blocks(const TableConfig& a, const TableConfig& b) {
-  return a.blocks == b.blocks && a.selection == b.selection;
-}
-
 // The tables changed under our feet: look again, build them anew.
 bool is_race(int code) {
   return code == ENOENT || code == EEXIST || code == EBUSY || code == ENOBUFS;
@@ -67,7 +63,7 @@ struct Table::Impl {
   Batch batch{Batch::kTransaction};
   Features features;
   Protection protection = options.protection;
-  bool link_guarded = false;
+  std::set<Side> guarded;          // their links
   bool stale = false;              // the kernel has tables of another configuration
   Contents written;                // what the last transaction wrote
   std::optional<Accepting> known;  // what the sets held when last read; nullopt: not sure
@@ -108,8 +104,10 @@ Contents Table::Impl::contents_for(const Accepting& accepting,
 }
 
 Plan Table::Impl::plan_for(const Contents& contents) const {
-  const bool with_link = link_guarded && if_nametoindex(config.link.c_str()) != 0;
-  return make_plan(config, contents, features, with_link);
+  const auto has_link = [this](Side side) {
+    return guarded.count(side) != 0 && if_nametoindex(link_of(config, side).link.c_str()) != 0;
+  };
+  return make_plan(config, contents, features, has_link(Side::kOutside), has_link(Side::kInside));
 }
 
 // The tables of one family that we have.
@@ -344,10 +342,12 @@ Result<void> Table::Impl::compare_table(const TablePlan& planned, std::uint32_t 
   if ((is.flags & NFT_TABLE_F_DORMANT) != 0) words.push_back(name + " is switched off (dormant)");
   auto found = read_table(socket, planned.family, planned.name);
   if (!found) return fail(found.error());
-  if (planned.family == NFPROTO_NETDEV && if_nametoindex(config.link.c_str()) == 0) {
-    // Without the macvlan newer kernels keep its chain, older ones do not. Link says that it is
-    // gone.
-    std::erase_if(found->chains, [](const Chain& chain) { return chain.name == "link"; });
+  for (const Side side : sides_of(config)) {
+    const bool there = if_nametoindex(link_of(config, side).link.c_str()) != 0;
+    if (planned.family != NFPROTO_NETDEV || there) continue;
+    // Without the macvlan newer kernels keep its chain, older ones do not. Link says: it is gone.
+    const char* const name = side == Side::kInside ? "inside_link" : "link";
+    std::erase_if(found->chains, [=](const Chain& chain) { return chain.name == name; });
   }
   const auto differences = compare(planned, *found);
   words.insert(words.end(), differences.begin(), differences.end());
@@ -361,9 +361,13 @@ Table::~Table() = default;
 
 Result<Table> Table::open(TableConfig config, TableOptions options) {
   if (auto error = check(config)) return tl::unexpected<Error>(*error);
-  if (if_nametoindex(config.nic.c_str()) == 0) {
-    return fail(ErrorKind::kMissing, "there is no network interface \"" + config.nic +
-                                         "\" on this node: give the one that the clients reach");
+  for (const Side side : sides_of(config)) {
+    const std::string nic = link_of(config, side).nic;
+    if (if_nametoindex(nic.c_str()) != 0) continue;
+    const std::string who = side == Side::kInside ? "hosts inside" : "clients";
+    return fail(ErrorKind::kMissing, "there is no network interface \"" + nic +
+                                         "\" on this node: give the one that the " + who +
+                                         " reach");
   }
   auto socket = NetlinkSocket::open(NETLINK_NETFILTER);
   if (!socket) return tl::unexpected<Error>(socket.error());
@@ -385,8 +389,7 @@ Result<Held> Table::reconfigure(TableConfig config, const Accepting& accepting,
                                 const std::optional<Instant>& deadline) {
   if (auto error = check(config)) return tl::unexpected<Error>(*error);
   const TableConfig& now = impl_->config;
-  if (config.id != now.id || config.nic != now.nic || config.link != now.link ||
-      config.shared_mac != now.shared_mac || config.own_mac != now.own_mac) {
+  if (config.id != now.id || !same_interfaces(config, now)) {
     return fail(ErrorKind::kInvalid,
                 "cluster id " + std::to_string(now.id) +
                     ": its id, interfaces and MACs cannot change while it serves: stop it first");
@@ -470,8 +473,8 @@ Result<void> Table::remove() {
   return {};
 }
 
-Result<void> Table::guard_link() {
-  impl_->link_guarded = true;
+Result<void> Table::guard_link(Side side) {
+  impl_->guarded.insert(side);
   for (int tries = 1;; ++tries) {
     Batch& batch = impl_->batch;
     batch.clear();

@@ -104,8 +104,9 @@ class Table {
   // addresses are open.
   Result<void> remove();
 
-  // Adds the egress chain of the macvlan; Link calls this before it sets the macvlan up.
-  Result<void> guard_link();
+  // Adds the egress chain of the macvlan of one side, which the configuration must have; Link calls
+  // this before it sets the macvlan up.
+  Result<void> guard_link(Side side);
 
   const TableConfig& config() const;
   Protection protection() const;

@@ -57,23 +57,37 @@ int decode_table_name(const nlattr* attribute, void* into) {
   return MNL_CB_STOP;
 }
 
+// What is known of one side's interfaces.
+struct Known {
+  Side side = Side::kOutside;
+  LinkConfig config;
+  unsigned link = 0;  // index; 0: not there
+  bool link_up = false;
+  unsigned nic = 0;
+  bool carrier = false;
+};
+
 }  // namespace
 
 struct Watch::Impl {
-  Impl(TableConfig c, std::uint32_t port, NetlinkSocket n, NetlinkSocket r, NetlinkSocket q)
-      : config(std::move(c)),
+  Impl(const TableConfig& config, std::uint32_t port, NetlinkSocket n, NetlinkSocket r,
+       NetlinkSocket q)
+      : id(config.id),
         own_port(port),
         tables(std::move(n)),
         routes(std::move(r)),
         questions(std::move(q)),
-        buffer(kReceiveSize) {}
+        buffer(kReceiveSize) {
+    for (const Side side : sides_of(config)) known.push_back({side, link_of(config, side)});
+  }
   ~Impl() {
     if (poll_fd >= 0) close(poll_fd);
   }
   Impl(const Impl&) = delete;
   Impl& operator=(const Impl&) = delete;
 
-  TableConfig config;
+  std::uint16_t id;
+  std::vector<Known> known;  // the outside first
   std::uint32_t own_port;
   NetlinkSocket tables;     // notifications of nf_tables
   NetlinkSocket routes;     // notifications of rtnetlink
@@ -81,31 +95,29 @@ struct Watch::Impl {
   std::vector<char> buffer;
   int poll_fd = -1;
 
-  unsigned link = 0;  // index; 0: not there
-  bool link_up = false;
-  unsigned nic = 0;
-  bool carrier = false;
   std::string touched;  // what somebody did to our tables in the transaction under way
 
   Result<void> look();
   void read_from(NetlinkSocket& socket, std::vector<Notice>& notices);
   void table_message(const nlmsghdr* message, std::vector<Notice>& notices);
   void say_touched(const Generation& who, std::vector<Notice>& notices);
-  void link_message(const nlmsghdr* message, std::vector<Notice>& notices);
-  void nic_message(const LinkState& state, bool gone, std::vector<Notice>& notices);
+  void link_message(const LinkState& state, bool gone, Known& of, std::vector<Notice>& notices);
+  void nic_message(const LinkState& state, bool gone, Known& of, std::vector<Notice>& notices);
   void address_message(const nlmsghdr* message, std::vector<Notice>& notices);
   void settings_message(const nlmsghdr* message, std::vector<Notice>& notices);
 };
 
 Result<void> Watch::Impl::look() {
-  const auto upper = read_link(questions, config.link);
-  if (!upper) return fail(upper.error());
-  const auto lower = read_link(questions, config.nic);
-  if (!lower) return fail(lower.error());
-  link = *upper ? (*upper)->index : 0;
-  link_up = *upper && (*upper)->up;
-  nic = *lower ? (*lower)->index : 0;
-  carrier = *lower && (*lower)->up && (*lower)->carrier;
+  for (Known& of : known) {
+    const auto upper = read_link(questions, of.config.link);
+    if (!upper) return fail(upper.error());
+    const auto lower = read_link(questions, of.config.nic);
+    if (!lower) return fail(lower.error());
+    of.link = *upper ? (*upper)->index : 0;
+    of.link_up = *upper && (*upper)->up;
+    of.nic = *lower ? (*lower)->index : 0;
+    of.carrier = *lower && (*lower)->up && (*lower)->carrier;
+  }
   touched.clear();
   return {};
 }
@@ -115,7 +127,8 @@ void Watch::Impl::read_from(NetlinkSocket& socket, std::vector<Notice>& notices)
     const ssize_t got = socket.receive(buffer);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0 && (errno == ENOBUFS || errno == EBADMSG)) {
-      notices.push_back({Disturbance::kOverrun, "notifications of the kernel were lost"});
+      notices.push_back(
+          {Disturbance::kOverrun, Side::kOutside, "notifications of the kernel were lost"});
       continue;
     }
     if (got < 0) break;
@@ -125,7 +138,8 @@ void Watch::Impl::read_from(NetlinkSocket& socket, std::vector<Notice>& notices)
       if (&socket == &tables) {
         table_message(m, notices);
       } else if (m->nlmsg_type == RTM_NEWLINK || m->nlmsg_type == RTM_DELLINK) {
-        link_message(m, notices);
+        const bool gone = m->nlmsg_type == RTM_DELLINK;
+        for (Known& of : known) link_message(decode_link(m), gone, of, notices);
       } else if (m->nlmsg_type == RTM_NEWADDR || m->nlmsg_type == RTM_DELADDR) {
         address_message(m, notices);
       } else if (m->nlmsg_type == RTM_NEWNETCONF) {
@@ -141,7 +155,7 @@ void Watch::Impl::say_touched(const Generation& who, std::vector<Notice>& notice
   if (touched.empty()) return;
   const std::string author =
       who.pid == 0 ? "somebody" : "process " + std::to_string(who.pid) + " (" + who.process + ")";
-  notices.push_back({Disturbance::kTable, author + " " + touched});
+  notices.push_back({Disturbance::kTable, Side::kOutside, author + " " + touched});
   touched.clear();
 }
 
@@ -160,7 +174,7 @@ void Watch::Impl::table_message(const nlmsghdr* message, std::vector<Notice>& no
   if (header->nfgen_family != NFPROTO_INET && header->nfgen_family != NFPROTO_NETDEV) return;
   std::string name;
   mnl_attr_parse(message, sizeof(nfgenmsg), decode_table_name, &name);
-  if (name != table_name(config.id) && name != twin_name(config.id)) return;
+  if (name != table_name(id) && name != twin_name(id)) return;
   const std::string table =
       std::string(header->nfgen_family == NFPROTO_INET ? "inet " : "netdev ") + name;
   if (type == NFT_MSG_DELTABLE) {
@@ -170,65 +184,71 @@ void Watch::Impl::table_message(const nlmsghdr* message, std::vector<Notice>& no
   }
 }
 
-void Watch::Impl::link_message(const nlmsghdr* message, std::vector<Notice>& notices) {
-  const LinkState state = decode_link(message);
-  const bool gone = message->nlmsg_type == RTM_DELLINK;
-  if (state.index == nic || state.name == config.nic) return nic_message(state, gone, notices);
-  if (state.index != link && state.name != config.link) return;
+void Watch::Impl::link_message(const LinkState& state, bool gone, Known& of,
+                               std::vector<Notice>& notices) {
+  const LinkConfig& config = of.config;
+  const auto say = [&](const std::string& text) {
+    notices.push_back({Disturbance::kLink, of.side, text});
+  };
+  if (state.index == of.nic || state.name == config.nic) {
+    return nic_message(state, gone, of, notices);
+  }
+  if (state.index != of.link && state.name != config.link) return;
   if (gone) {
-    if (link != 0) notices.push_back({Disturbance::kLink, "interface " + config.link + " is gone"});
-    link = 0;
-    link_up = false;
+    if (of.link != 0) say("interface " + config.link + " is gone");
+    of.link = 0;
+    of.link_up = false;
     return;
   }
-  if (link != 0 && state.index != link) {
-    notices.push_back({Disturbance::kLink, "interface " + config.link + " is another one now"});
+  if (of.link != 0 && state.index != of.link) {
+    say("interface " + config.link + " is another one now");
   } else if (state.name != config.link) {
-    notices.push_back(
-        {Disturbance::kLink, "interface " + config.link + " is called " + state.name + " now"});
+    say("interface " + config.link + " is called " + state.name + " now");
   } else if (state.mac != config.shared_mac) {
-    notices.push_back(
-        {Disturbance::kLink, "the MAC of " + config.link + " is " + state.mac.text() + " now"});
-  } else if (link_up && !state.up) {
-    notices.push_back({Disturbance::kLink, "interface " + config.link + " was set down"});
+    say("the MAC of " + config.link + " is " + state.mac.text() + " now");
+  } else if (of.link_up && !state.up) {
+    say("interface " + config.link + " was set down");
   }
-  link = state.index;
-  link_up = state.up;
+  of.link = state.index;
+  of.link_up = state.up;
 }
 
-void Watch::Impl::nic_message(const LinkState& state, bool gone, std::vector<Notice>& notices) {
+void Watch::Impl::nic_message(const LinkState& state, bool gone, Known& of,
+                              std::vector<Notice>& notices) {
+  const std::string& nic = of.config.nic;
   if (gone) {
-    notices.push_back({Disturbance::kLink, "network interface " + config.nic + " is gone"});
-  } else if (state.mac != config.own_mac) {
+    notices.push_back({Disturbance::kLink, of.side, "network interface " + nic + " is gone"});
+  } else if (state.mac != of.config.own_mac) {
     notices.push_back(
-        {Disturbance::kLink, "the MAC of " + config.nic + " is " + state.mac.text() + " now"});
+        {Disturbance::kLink, of.side, "the MAC of " + nic + " is " + state.mac.text() + " now"});
   }
   const bool now = !gone && state.up && state.carrier;
-  if (now == carrier) return;
-  carrier = now;
-  notices.push_back({now ? Disturbance::kCarrierBack : Disturbance::kCarrierLost,
-                     config.nic + (now ? " has a carrier again" : " has lost its carrier")});
+  if (now == of.carrier) return;
+  of.carrier = now;
+  notices.push_back({now ? Disturbance::kCarrierBack : Disturbance::kCarrierLost, of.side,
+                     nic + (now ? " has a carrier again" : " has lost its carrier")});
 }
 
 void Watch::Impl::address_message(const nlmsghdr* message, std::vector<Notice>& notices) {
   const auto state = decode_address(message);
   if (!state) return;
-  const auto& ours = config.addresses;
   const bool gone = message->nlmsg_type == RTM_DELADDR;
-  if (std::find(ours.begin(), ours.end(), state->ip) == ours.end()) {
-    if (gone || link == 0 || state->link != link) return;
-    notices.push_back(
-        {Disturbance::kAddress, "address " + state->ip.text() + " was put on " + config.link});
-    return;
-  }
   const std::string what = "address " + state->ip.text();
-  if (link == 0) return;
-  if (gone && state->link == link) {
-    notices.push_back({Disturbance::kAddress, what + " is gone from " + config.link});
-  } else if (gone) {
-    notices.push_back({Disturbance::kAddress, what + " is gone from another interface"});
-  } else if (state->link != link) {
-    notices.push_back({Disturbance::kAddress, what + " was put on another interface too"});
+  for (const Known& of : known) {
+    const auto& ours = of.config.addresses;
+    const bool shared = std::find(ours.begin(), ours.end(), state->ip) != ours.end();
+    const bool here = state->link == of.link;
+    if (of.link == 0 || (!shared && (gone || !here))) continue;
+    const auto say = [&](const std::string& text) {
+      notices.push_back({Disturbance::kAddress, of.side, what + text});
+    };
+    if (!shared) {
+      say(" was put on " + of.config.link);
+    } else if (gone) {
+      say(" is gone from " + (here ? of.config.link : std::string("another interface")));
+    } else if (!here) {
+      say(" was put on another interface too");
+    }
   }
 }
 
@@ -236,15 +256,17 @@ void Watch::Impl::address_message(const nlmsghdr* message, std::vector<Notice>& 
 void Watch::Impl::settings_message(const nlmsghdr* message, std::vector<Notice>& notices) {
   std::optional<int> index;
   mnl_attr_parse(message, sizeof(netconfmsg), decode_settings_index, &index);
-  if (!index || link == 0) return;
-  const bool ours = *index == static_cast<int>(link);
-  const bool below = *index == static_cast<int>(nic);
-  if (!ours && !below && *index != NETCONFA_IFINDEX_ALL) return;
-  notices.push_back({Disturbance::kSettings, "kernel settings of " +
-                                                 (ours    ? config.link
-                                                  : below ? config.nic
-                                                          : std::string("all interfaces")) +
-                                                 " were changed"});
+  if (!index) return;
+  for (const Known& of : known) {
+    const bool ours = *index == static_cast<int>(of.link);
+    const bool below = *index == static_cast<int>(of.nic);
+    if (of.link == 0 || (!ours && !below && *index != NETCONFA_IFINDEX_ALL)) continue;
+    const std::string where = ours    ? of.config.link
+                              : below ? of.config.nic
+                                      : std::string("all interfaces");
+    notices.push_back(
+        {Disturbance::kSettings, of.side, "kernel settings of " + where + " were changed"});
+  }
 }
 
 Watch::Watch(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -294,7 +316,7 @@ std::vector<Notice> Watch::read() {
 }
 
 void Watch::set_addresses(std::vector<IpAddress> addresses) {
-  impl_->config.addresses = std::move(addresses);
+  impl_->known.front().config.addresses = std::move(addresses);
 }
 
 Result<void> Watch::resync() {

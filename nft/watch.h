@@ -14,9 +14,9 @@ namespace saru::nft {
 
 enum class Disturbance : std::uint8_t {
   kTable,        // somebody else changed one of our tables
-  kLink,         // the macvlan is gone, down or changed
+  kLink,         // a macvlan is gone, down or changed
   kAddress,      // one of our addresses is gone or elsewhere too, or a foreign one is on our link
-  kSettings,     // a kernel setting of our link, the NIC or all interfaces; most are not told
+  kSettings,     // a kernel setting of our links, the NICs or all interfaces; most are not told
   kCarrierLost,  // the NIC's
   kCarrierBack,
   kOverrun,  // notifications were lost: anything may have happened
@@ -24,13 +24,14 @@ enum class Disturbance : std::uint8_t {
 
 struct Notice {
   Disturbance what = Disturbance::kTable;
-  std::string text;  // who did what, as far as the kernel tells
+  Side side = Side::kOutside;  // whose link or NIC it is about
+  std::string text;            // who did what, as far as the kernel tells
 };
 
 class Watch {
  public:
   // Changes made through `table` itself are not noticed, nor the renewals of Link. Open it after
-  // the link, then verify() both once: so nothing is missed that happened in between.
+  // the links, then verify() both once: so nothing is missed that happened in between.
   static Result<Watch> open(const Table& table);
   // The same of tables that are not here: changes from this netlink port are those of their owner.
   static Result<Watch> open(const TableConfig& config, std::uint32_t own_port);
@@ -41,8 +42,8 @@ class Watch {
   int fd() const;              // readable when there is something to read()
   std::vector<Notice> read();  // never blocks; often empty, as most news is not about us
 
-  // From now on these are the shared addresses. When they change under traffic, say it here first:
-  // then no notice comes of the change itself (Link::set_addresses).
+  // From now on these are the shared addresses of the outside. When they change under traffic, say
+  // it here first: then no notice comes of the change itself (Link::set_addresses).
   void set_addresses(std::vector<IpAddress> addresses);
 
   // Forgets what is waiting and takes the present state as the right one: after our own repair of

@@ -20,6 +20,7 @@ void Machine::confirm_if_complete() {
   s.switching = s.next && s.next->hash == s.view.config_hash;
   forget_longer_leases();
   assign_blocks();
+  look_who_is_synced();
   log_view();
   send_beat();
 }
@@ -83,7 +84,7 @@ std::uint64_t Machine::active_config() const {
   for (const ProcessId& process : effective_members(s)) {
     const Hello& hello = *s.view.peers.at(process).hello;
     Standing& standing = standings[hello.config_hash];
-    standing.serves = standing.serves || (hello.eligible && hello.synced && hello.weight > 0);
+    standing.serves = standing.serves || (hello.eligible && hello.weight > 0);
     standing.held += hello.held.size();
     ++standing.members;
   }
@@ -179,7 +180,8 @@ void Machine::assign_blocks() {
       view.frozen = view.frozen || (holds && planted() != Plant::kIgnoreOtherCut);
       continue;
     }
-    members.push_back({process.node, hello.weight, hello.eligible && hello.synced, hello.held});
+    const bool takes_part = hello.eligible && counts_as_synced(hello);
+    members.push_back({process.node, hello.weight, takes_part, hello.held});
     if (process == s.me.process) plant_in_table(members.back());
     twice |= claimed & hello.held;
     claimed |= hello.held;

@@ -75,6 +75,16 @@ struct LingerEnded {
   BlockSet blocks{};
 };
 
+// The flows of these blocks, as the others told them, are in this kernel's conntrack. Answers the
+// PlaceFlows of this `ticket`.
+struct FlowsPlaced {
+  std::uint64_t ticket = 0;
+  BlockSet blocks{};
+};
+
+// What the other members know of the connections is known here too, or waiting for it is given up.
+struct Synced {};
+
 // The group was left and joined again: speak under this name from now on.
 struct Joined {
   MemberId me;
@@ -126,10 +136,10 @@ struct AuditRequested {
   std::uint64_t token = 0;
 };
 
-using EventBody =
-    std::variant<GroupChanged, RingChanged, QuorumChanged, Received, NotUnderstood, KernelDone,
-                 KernelDisturbed, LingerEnded, Joined, Tick, SetEligible, SetWeight, VotesChanged,
-                 Reconfigure, StopRequested, Disconnected, Fenced, ConfirmedDead, AuditRequested>;
+using EventBody = std::variant<GroupChanged, RingChanged, QuorumChanged, Received, NotUnderstood,
+                               KernelDone, KernelDisturbed, LingerEnded, FlowsPlaced, Synced, Joined,
+                               Tick, SetEligible, SetWeight, VotesChanged, Reconfigure,
+                               StopRequested, Disconnected, Fenced, ConfirmedDead, AuditRequested>;
 struct Event {
   Instant now;
   EventBody body;
@@ -154,6 +164,13 @@ struct KernelWrite {
   // Build it under the configuration of this hash, which is in force once KernelDone says ok; if it
   // does not, the old one still is.
   std::optional<std::uint64_t> config;
+};
+
+// Put the flows of these blocks into this kernel's conntrack, then answer FlowsPlaced: no packet of
+// them is accepted before. Each ticket adds to those before it in the same view.
+struct PlaceFlows {
+  std::uint64_t ticket = 0;
+  BlockSet blocks{};
 };
 
 // Leave the CPG group, join again under a new nonce, answer with Joined.
@@ -181,7 +198,7 @@ struct Log {
   std::string text;
 };
 
-using Action = std::variant<Send, KernelWrite, Rejoin, Left, ReplyAudit, AuditAnswer, Log>;
+using Action = std::variant<Send, KernelWrite, PlaceFlows, Rejoin, Left, ReplyAudit, AuditAnswer, Log>;
 
 struct Step;  // agent/core/state.h: {State state; std::vector<Action> actions;}
 [[nodiscard]] Step step(State state, const Event& event);

@@ -76,12 +76,12 @@ void Machine::acquire_what_is_ready() {
   for (const auto& [process, peer] : view.peers) {
     if (peer.awaited.blocks() == s.config.blocks) ready -= peer.awaited;
   }
-  view.to_acquire -= ready;
-  if (free_ones_are_free() && doubtful_are_outvoted()) {
-    ready |= view.to_free;
-    view.to_free.clear();
-  }
+  if (free_ones_are_free() && doubtful_are_outvoted()) ready |= view.to_free;
+  prepare(ready);
+  ready = prepared_of(ready);
   if (ready.empty()) return;
+  view.to_acquire -= ready;
+  view.to_free -= ready;
   s.holding |= ready;
   s.lingering -= ready;
   contest(ready);
@@ -149,6 +149,7 @@ void Machine::finish_switch() {
   s.config.blocks = next.blocks;
   s.holding = s.releasing = s.kernel.held = none;
   s.lingering = s.ending = s.contested = s.kernel.lingering = s.kernel.contested = none;
+  s.preparing = s.prepared = none;
   View& view = s.view;
   view.frozen = view.frozen || view.hello_sent;  // its Hello spoke of the old blocks
   view.owner.assign(next.blocks, std::nullopt);
@@ -246,6 +247,7 @@ void Machine::settle() {
   if (s.phase == Phase::kIn) {
     look_for_partner();
     release_what_must_go();
+    prepare_what_comes();
     acquire_what_is_ready();
     look_at_contested();
   }

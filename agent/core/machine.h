@@ -130,6 +130,15 @@ struct Machine {
   void forget_lingering();
   void say_linger_done();
 
+  // flows.cpp: connections that whoever takes their block goes on with
+  void on(const FlowsPlaced& event);
+  void on(const Synced& event);
+  void look_who_is_synced();
+  bool counts_as_synced(const Hello& hello) const;
+  void prepare(const BlockSet& blocks);
+  BlockSet prepared_of(const BlockSet& ready) const;
+  void prepare_what_comes();
+
   // step.cpp: what the administrator asks
   void on(const Tick&) {}
   void on(const SetEligible& event);

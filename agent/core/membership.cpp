@@ -25,6 +25,8 @@ void Machine::open_view(ViewId id, std::set<ProcessId> excluded, const std::stri
   view.mine = view.to_acquire = view.to_free = view.to_release = BlockSet(s.config.blocks);
   const View last = std::exchange(s.view, std::move(view));
   s.releasing.clear();
+  s.preparing = s.prepared = BlockSet(s.config.blocks);
+  s.first_ticket = s.next_ticket;
   s.ending.clear();  // what the kernel still holds of it, and of them, the next Hello says
   s.need_round.reset();
   if (planted() == Plant::kForgetHeard) s.heard.clear();
@@ -148,6 +150,8 @@ void Machine::on(const QuorumChanged& event) {
   const bool all_read = now.raw >= s.unreadable_until;
   s.continuous = event.quorate && s.quorate_since && all_known && all_read &&
                  came_along >= s.config.quorum_votes;
+  const bool new_ring = !s.quorum || s.quorum->ring != event.ring;
+  if (new_ring && !s.continuous) s.synced = false;  // the others said more than came here
   if (!event.quorate) {
     s.quorate_since.reset();
   } else if (!s.continuous) {
@@ -174,6 +178,7 @@ void Machine::on(const Joined& event) {
   forget_partner();
   s.me = event.me;
   s.phase = Phase::kIn;
+  s.synced = false;  // what was said meanwhile went by
   s.group.clear();
   s.nonces.clear();
   leave_view();

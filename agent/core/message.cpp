@@ -256,6 +256,7 @@ void Machine::send_hello() {
   hello.eligible = s.config.eligible && !s.stopping && !s.kernel.failed;
   // Each node has a device of its own to hear: without it, it is not quorate where others are.
   if (s.config.device_lag > Nanos(0)) hello.eligible = hello.eligible && has_quorum(s);
+  hello.synced = !s.config.syncs || s.synced;
   hello.held = s.kernel.held;
   hello.lingering = s.kernel.lingering;
   hello.departed = departed();

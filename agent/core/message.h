@@ -33,7 +33,7 @@ struct Hello {
   bool next_keeps_blocks = false;  // a packet belongs to the same block before and after
   std::uint16_t weight = 1;
   bool eligible = true;  // may own blocks: not draining, carrier up, kernel writable
-  bool synced = true;    // has received the flows (DESIGN: connections=sync)
+  bool synced = true;    // knows the connections that the members know (connections=sync)
   BlockSet held{};       // read back from the kernel, not remembered
   BlockSet lingering{};  // likewise: of these the established connections go on at the sender
   std::vector<Departed> departed;  // sorted by member
@@ -102,6 +102,46 @@ struct LingerDone {
   bool operator==(const LingerDone&) const = default;
 };
 
+// Connections in the sender's blocks (connections=sync). The core takes no part in these three;
+// agent/sync does, and says what the records are (agent/sync/record.h).
+struct Flows {
+  enum class Kind : std::uint8_t {
+    kChanges = 1,  // since the last Flows; `block` says nothing
+    // Parts of all that is known of `block`. Connections that none of them had are over.
+    kFirst = 2,
+    kMiddle = 3,
+    kLast = 4,
+    kOnly = 5,  // the first and the last
+  };
+  std::uint64_t sequence = 0;  // counts up from 1 for each nonce
+  Kind kind = Kind::kChanges;
+  std::uint16_t block = 0;
+  std::string over;   // keys of connections that are over, one after the other
+  std::string known;  // records, one after the other
+  bool operator==(const Flows&) const = default;
+};
+inline constexpr std::size_t kMaxFlowBytes = 32768;  // of each of the two
+
+// What all members should know of the connections in `blocks`, which the sender answers for.
+struct FlowDigest {
+  struct Entry {
+    std::uint16_t block = 0;
+    std::uint32_t flows = 0;
+    std::uint64_t digest = 0;
+    bool operator==(const Entry&) const = default;
+  };
+  BlockSet blocks{};
+  std::vector<Entry> entries;  // of those with flows, sorted by block
+  bool operator==(const FlowDigest&) const = default;
+};
+
+// Asks `from` for all that it knows of the connections in these blocks.
+struct FlowsWanted {
+  MemberId from;
+  BlockSet blocks{};
+  bool operator==(const FlowsWanted&) const = default;
+};
+
 // Asks every member what its kernel holds at this point of the order (saructl check).
 struct Audit {
   std::uint64_t token = 0;
@@ -117,7 +157,8 @@ struct AuditReply {
   bool operator==(const AuditReply&) const = default;
 };
 
-using Body = std::variant<Hello, Beat, Released, Round, Leave, Audit, AuditReply, LingerDone>;
+using Body = std::variant<Hello, Beat, Released, Round, Leave, Audit, AuditReply, LingerDone, Flows,
+                          FlowDigest, FlowsWanted>;
 
 // One message: who, in which view, without whom, what.
 struct Message {

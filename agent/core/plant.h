@@ -54,7 +54,9 @@
   X(SAME_NONCE, kSameNonce, "comes back under the name that the others have dropped")           \
   X(FORGET_LINGERERS, kForgetLingerers, "takes a block as if no connection lingered elsewhere") \
   X(UNCONTEST_AT_ONCE, kUncontestAtOnce, "does not wait for lingerers that are missing")        \
-  X(LINGER_DONE_BEFORE_ACK, kLingerDoneBeforeAck, "says LingerDone before the kernel let go")
+  X(LINGER_DONE_BEFORE_ACK, kLingerDoneBeforeAck, "says LingerDone before the kernel let go")   \
+  X(TAKE_UNPREPARED, kTakeUnprepared, "takes blocks whose connections are not there yet")       \
+  X(COUNT_UNSYNCED, kCountUnsynced, "gives blocks to who has not got the connections yet")
 
 // What only odd bytes from outside tell from the right thing. One for each fuzzer; fuzz_core has
 // those above.
@@ -63,7 +65,8 @@
   Y(BELIEVE_LENGTHS, kBelieveLengths, "goes by whatever length a netlink message says") \
   Y(ANY_BLOCK_COUNT, kAnyBlockCount, "takes any number of blocks that somebody says")   \
   Y(UNBOUNDED_LEASE, kUnboundedLease, "believes any lease that a file in /run names")   \
-  Y(LEAVE_UNANSWERED, kLeaveUnanswered, "hangs up on a request that is no JSON object")
+  Y(LEAVE_UNANSWERED, kLeaveUnanswered, "hangs up on a request that is no JSON object") \
+  Y(ANY_TRAILER, kAnyTrailer, "takes whatever follows the record of a connection")
 
 namespace saru {
 

@@ -77,6 +77,8 @@ struct Config {
   std::optional<RingId> partner_closed;  // what the last process here left behind: closed_on()
   // Established TCP stays on its node while its block moves between live nodes.
   bool stays = false;
+  // The members tell each other their connections, and whoever takes a block goes on with them.
+  bool syncs = false;
 };
 
 enum class Phase : std::uint8_t {
@@ -232,6 +234,11 @@ struct State {
   BlockSet lingering{};            // of what others own: the connections that go on here
   BlockSet ending{};               // gone from `lingering`, LingerDone not yet sent
   BlockSet contested{};            // of `holding`: their connections may go on elsewhere
+  bool synced = false;             // we know the connections that the other members know
+  std::uint64_t next_ticket = 1;
+  std::uint64_t first_ticket = 1;  // of this view: older answers speak of another one
+  BlockSet preparing{};            // asked for in this view
+  BlockSet prepared{};             // ... and answered
   Kernel kernel;
 };
 

@@ -12,7 +12,9 @@ State::State(Config c)
       releasing(config.blocks),
       lingering(config.blocks),
       ending(config.blocks),
-      contested(config.blocks) {
+      contested(config.blocks),
+      preparing(config.blocks),
+      prepared(config.blocks) {
   kernel.held = kernel.lingering = kernel.contested = BlockSet(config.blocks);
   if (config.partner_closed) {
     before_join = BeforeJoin{*config.partner_closed, Partner{}, std::nullopt};

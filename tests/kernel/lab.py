@@ -284,11 +284,11 @@ class Tap:
         print(f"ok {self.count} - {what} # SKIP {why}", flush=True)
 
 
-def main(*tests):
-    """Runs the tests, each in a network of its own."""
+def main(*tests, tools=()):
+    """Runs the tests, each in a network of its own; they need these tools besides."""
     if len(sys.argv) < 2:
         sys.exit(f"usage: {sys.argv[0]} NFT_DRIVER")
-    missing = [tool for tool in ("ip", "nft", "sysctl") if shutil.which(tool) is None]
+    missing = [tool for tool in ("ip", "nft", "sysctl", *tools) if shutil.which(tool) is None]
     if os.geteuid() != 0 or missing:
         print(f"1..0 # SKIP {'not root' if os.geteuid() != 0 else 'no ' + ', '.join(missing)}")
         sys.exit(4)

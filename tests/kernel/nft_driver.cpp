@@ -98,9 +98,11 @@ bool set_right_to_change(bool have) {
 struct Driver {
   TableConfig config;
   std::vector<ServiceAddress> addresses;
+  std::vector<ServiceAddress> inside_addresses;
   TableOptions options;
   std::optional<Table> table;
   std::optional<Link> link;
+  std::optional<Link> inside;
   std::optional<Watch> watch;
   Nanos realtime_skew{0};
   double slowness = 0;
@@ -114,13 +116,20 @@ struct Driver {
   json reconfigure(std::istream& words);
   json count_connections();
   json wait_for_news(int timeout_ms);
+  json open_link(Side side, long lifetime_s);
   json obey(const std::string& command, std::istream& words);
+  json obey_inside(const std::string& command, std::istream& words);
 };
 
 json Driver::open_table() {
   const auto nic = find_nic(config.nic);
   if (!nic) return error_of(nic.error());
   config.own_mac = nic->mac;
+  if (config.inside) {
+    const auto second = find_nic(config.inside->nic);
+    if (!second) return error_of(second.error());
+    config.inside->own_mac = second->mac;
+  }
   options.clocks = Clocks::system();
   // Stops after so many readings, whichever they are: what is read later is later.
   const auto stopping = [this](std::function<Nanos()> real, const Nanos* skew) {
@@ -248,6 +257,36 @@ json Driver::count_connections() {
   }
 }
 
+json Driver::open_link(Side side, long lifetime_s) {
+  auto made = Link::open(*table, side, side == Side::kInside ? inside_addresses : addresses,
+                         std::chrono::seconds(lifetime_s));
+  if (!made) return error_of(made.error());
+  auto& mine = side == Side::kInside ? inside : link;
+  mine.emplace(std::move(*made));
+  return {{"warnings", mine->warnings()}};
+}
+
+// Of the link to the inside.
+json Driver::obey_inside(const std::string& command, std::istream& words) {
+  long number = 0;
+  if (command == "inside-link" && words >> number) return open_link(Side::kInside, number);
+  if (!inside) return {{"error", "unknown command " + command + ", or no link to the inside"}};
+  if (command == "inside-renew" && words >> number) {
+    return answer_of(inside->renew(std::chrono::seconds(number)));
+  }
+  if (command == "inside-announce") return answer_of(inside->announce());
+  if (command == "inside-verify") return answer_of(inside->verify());
+  if (command == "inside-hindrances") return answer_of(inside->hindrances());
+  if (command == "inside-carrier") return answer_of(inside->carrier());
+  if (command == "inside-remove") return answer_of(inside->remove());
+  if (command == "inside-mend" && words >> number) {
+    const auto mended = inside->mend(std::chrono::seconds(number));
+    if (!mended) return error_of(mended.error());
+    return {{"done", mended->done}, {"lost", mended->lost}};
+  }
+  return {{"error", "unknown command " + command}};
+}
+
 json Driver::obey(const std::string& command, std::istream& words) {
   long number = 0;
   if (command == "open") return open_table();
@@ -259,12 +298,8 @@ json Driver::obey(const std::string& command, std::istream& words) {
   if (command == "connections") return count_connections();
   if (command == "verify") return answer_of(table->verify());
   if (command == "remove") return answer_of(table->remove());
-  if (command == "link" && words >> number) {
-    auto made = Link::open(*table, addresses, std::chrono::seconds(number));
-    if (!made) return error_of(made.error());
-    link.emplace(std::move(*made));
-    return {{"warnings", link->warnings()}};
-  }
+  if (command.starts_with("inside-")) return obey_inside(command, words);
+  if (command == "link" && words >> number) return open_link(Side::kOutside, number);
   if (command == "renew" && words >> number)
     return answer_of(link->renew(std::chrono::seconds(number)));
   if (command == "announce") return answer_of(link->announce());
@@ -325,6 +360,8 @@ int main(int argc, char** argv) {
   bool twins = false;
   std::vector<std::string> texts;
   std::string mac;
+  std::string inside_nic;
+  std::vector<std::string> inside_texts;
   std::string selector;
   std::string services;
   CLI::App app("Table, Link and Watch of the nft room, by hand");
@@ -334,6 +371,8 @@ int main(int argc, char** argv) {
   app.add_option("--node", driver.config.node_name)->default_val("n1");
   app.add_option("--mac", mac, "the shared MAC");
   app.add_option("--address", texts, "shared address, repeatable");
+  app.add_option("--inside-nic", inside_nic, "the NIC of the hosts inside");
+  app.add_option("--inside-address", inside_texts, "shared address inside, repeatable");
   app.add_option("--selector", selector)->default_val("src-port");
   app.add_option("--services", services);
   app.add_flag("--stays", driver.config.stays, "connections stay while their block moves");
@@ -360,6 +399,18 @@ int main(int argc, char** argv) {
   driver.config.link = link_name(driver.config.id);
   driver.config.shared_mac = mac.empty() ? derived_shared_mac(driver.config.id)
                                          : MacAddress::parse(mac).value_or(MacAddress{});
+  if (!inside_nic.empty()) {
+    LinkConfig inside{{},
+                      derived_inside_mac(driver.config.shared_mac),
+                      {},
+                      inside_nic,
+                      link_name(driver.config.id, Side::kInside)};
+    for (const std::string& text : inside_texts) {
+      driver.inside_addresses.push_back(*ServiceAddress::parse(text));
+      inside.addresses.push_back(driver.inside_addresses.back().ip);
+    }
+    driver.config.inside = inside;
+  }
   if (plain) driver.options.protection = Protection::kNone;
   if (twins) driver.options.protection = Protection::kTwins;
   for (std::string line; std::getline(std::cin, line);) {

@@ -81,6 +81,7 @@ void World::dispatch(unsigned node) {
   ++counts.steps;
   Step result = step(std::move(*p.state), event);
   p.state = std::move(result.state);
+  if (settings_.syncs) sync_soon(node);
   m.longest_lease = p.state->longest_lease;
   m.partner_closed = closed_on(*p.state);
   for (Action& action : result.actions) {
@@ -119,6 +120,8 @@ void World::carry_out(unsigned node, const Action& action) {
     send(node, one->message);
   } else if (const auto* write = std::get_if<KernelWrite>(&action)) {
     begin_write(node, *write);
+  } else if (const auto* flows = std::get_if<PlaceFlows>(&action)) {
+    prepare(node, *flows);
   } else if (const auto* again = std::get_if<Rejoin>(&action)) {
     trace(node, "rejoins: " + again->reason);
     rejoin(node);
@@ -265,7 +268,9 @@ void World::commit(unsigned node) {
   const nft::Contents contents = contents_for(m, writing);
   const Transaction batch =
       writing.rebuild ? anew(config, contents) : changes(config, p.known, contents);
+  const BlockSet before = m.kernel.accepting().owned;
   if (m.kernel.commit(batch, kernel_time(m))) {
+    if (settings_.syncs) look_at_taken(node, before);
     m.set_back = m.has_slept = false;
     counts.switches += writing.write.config ? 1 : 0;
     look_at_kernel(node);
@@ -314,6 +319,57 @@ void World::end_lingering(unsigned node) {
     still->own.push_back(ended);
     pump_soon(node, 0);
   });
+}
+
+// ---- Connections that are told to the others ---------------------------------------------------
+
+// Some take long: many connections, or a busy machine.
+void World::prepare(unsigned node, const PlaceFlows& action) {
+  const unsigned longest = lingers_.below(16) == 0 ? 800 : 60;
+  const Time takes = static_cast<Time>(lingers_.below(longest)) * kMs;
+  at(now_ + takes, [=, this, pid = machines_[node].process->id.pid] {
+    Process* still = process_of(node, pid);
+    if (still == nullptr || machines_[node].asleep) return;
+    if (still->prepared.blocks() != action.blocks.blocks()) still->prepared = action.blocks;
+    still->prepared |= action.blocks;
+    still->own.push_back(FlowsPlaced{action.ticket, action.blocks});
+    pump_soon(node, 0);
+  });
+}
+
+void World::sync_soon(unsigned node) {
+  Process& p = *machines_[node].process;
+  if (p.syncing || p.state->synced || !p.state->view.confirmed) return;
+  p.syncing = true;
+  const unsigned longest = lingers_.below(8) == 0 ? 5000 : 300;
+  at(now_ + static_cast<Time>(lingers_.below(longest)) * kMs, [=, this, pid = p.id.pid] {
+    Process* still = process_of(node, pid);
+    if (still == nullptr) return;
+    still->syncing = false;
+    still->own.push_back(Synced{});
+    pump_soon(node, 0);
+  });
+}
+
+void World::look_at_taken(unsigned node, const BlockSet& before) {
+  Node& m = machines_[node];
+  Process& p = *m.process;
+  const BlockSet owned = m.kernel.accepting().owned;
+  if (owned.empty()) return;
+  const BlockSet taken = before.blocks() == owned.blocks() ? owned - before : owned;
+  const bool known = p.prepared.blocks() == owned.blocks();
+  if (!taken.empty() && (!known || !(taken - p.prepared).empty())) {
+    fail("n" + std::to_string(node + 1) + " takes blocks whose connections are not there");
+  }
+  if (known) p.prepared -= owned;
+  if (taken.empty() || p.state->synced) return;
+  for (const ProcessId& process : effective_members(*p.state)) {
+    const auto& hello = p.state->view.peers.at(process).hello;
+    if (hello && hello->synced && hello->eligible && hello->weight > 0) {
+      fail("n" + std::to_string(node + 1) + " takes blocks before it knows the connections that " +
+           hello->node_name + " knows");
+    }
+  }
 }
 
 }  // namespace saru::sim

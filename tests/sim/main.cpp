@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// saru-sim [--scenario history|stay|fencing|device|crash|changes] [--seeds A-B] [--nodes N]
+// saru-sim [--scenario history|stay|sync|fencing|device|crash|changes] [--seeds A-B] [--nodes N]
 //          [--plant NAME] [--trace]
 //          [--kept FILE]   also the seeds of a list: each line SCENARIO SEED [NODES], # comments
 //          [--minutes M]   stop after so long, whatever seeds are left
@@ -77,6 +77,7 @@ std::string run(const Options& options, std::uint64_t seed, Counts& total) {
   if (settings.fencing) settings.nodes = 2;
   settings.device = options.scenario == "device";
   settings.stays = options.scenario == "stay";
+  settings.syncs = options.scenario == "sync";
   if (settings.device && options.nodes == 0) settings.nodes = settings.nodes / 2 * 2;
   if (options.scenario == "crash")
     settings.nodes = std::max(settings.nodes, 3U);  // two have no quorum left
@@ -127,13 +128,14 @@ void tell_counts(const Counts& total, const std::string& scenario, double second
   }
 }
 
-constexpr const char* kScenarios[] = {"history", "stay", "fencing", "device", "crash", "changes"};
+constexpr const char* kScenarios[] = {"history", "stay",  "sync",   "fencing",
+                                      "device",  "crash", "changes"};
 
 int refuse(const std::string& why) {
   std::cerr
       << "saru-sim: " << why << "\n"
-      << "usage: saru-sim [--scenario history|stay|fencing|device|crash|changes] [--seeds A-B] "
-         "[--nodes N] [--plant NAME] [--kept FILE] [--minutes M] [--wide] [--trace]\n"
+      << "usage: saru-sim [--scenario history|stay|sync|fencing|device|crash|changes] "
+         "[--seeds A-B] [--nodes N] [--plant NAME] [--kept FILE] [--minutes M] [--wide] [--trace]\n"
          "       saru-sim --plants [A-B] [--kept FILE]\n";
   return 2;
 }
@@ -233,6 +235,10 @@ bool is_about_lingering(Plant plant) {
   return plant >= Plant::kForgetLingerers && plant <= Plant::kLingerDoneBeforeAck;
 }
 
+bool is_about_flows(Plant plant) {
+  return plant == Plant::kTakeUnprepared || plant == Plant::kCountUnsynced;
+}
+
 bool is_about_fencing(Plant plant) {
   return plant >= Plant::kNoFenceWait && plant <= Plant::kKeepClosedWhenMet;
 }
@@ -255,6 +261,7 @@ int run_plants(const Options& options) {
     Options how = options;
     if (is_about_fencing(which)) how.scenario = "fencing";
     if (is_about_lingering(which)) how.scenario = "stay";
+    if (is_about_flows(which)) how.scenario = "sync";
     if (which == Plant::kDeviceWithoutLag) how.scenario = "device";
     for (auto next = options.first; failure.empty() && next <= options.last; ++next) {
       try_one(how, next);

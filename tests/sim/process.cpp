@@ -97,6 +97,7 @@ void World::start_process(unsigned node) {
   config.expected_votes = settings_.nodes + (settings_.device ? 1 : 0);
   if (settings_.device) config.device_lag = Nanos(kDeviceLag);
   config.stays = settings_.stays;
+  config.syncs = settings_.syncs;
   p.state = State(config);
   Time wait = 0;
   if (m.unclean_end && planted() != Plant::kNoRestartWait) {

@@ -44,6 +44,7 @@ struct Settings {
   bool fencing = false;        // two nodes, each quorate alone; Pacemaker fences whom it misses
   bool device = false;         // an even number of nodes, and a quorum device
   bool stays = false;          // established connections stay where they are
+  bool syncs = false;          // the members tell each other their connections
   bool trace = false;
 };
 
@@ -108,6 +109,8 @@ struct Process {
   std::deque<EventBody> own;    // KernelDone, Joined, commands
   std::deque<Action> todo;      // of the last step, not yet carried out
   std::optional<Writing> writing;
+  BlockSet prepared{};   // their connections are in the kernel; taken since: no longer in here
+  bool syncing = false;  // Synced is on its way
   std::optional<Accepting> known;  // what the sets held when last read
   Outbox outbox{1024, 50};
   Time try_again_until = 0;
@@ -268,6 +271,9 @@ class World {
   void commit(unsigned node);
   void answer_write(unsigned node, bool ok, const std::string& error);
   void end_lingering(unsigned node);
+  void prepare(unsigned node, const PlaceFlows& action);
+  void sync_soon(unsigned node);
+  void look_at_taken(unsigned node, const BlockSet& before);
   void schedule_wake(unsigned node);
 
   // faults.cpp

@@ -150,6 +150,65 @@ INSTANTIATE_TEST_SUITE_P(
         Bad{"log-level", "loud",
             "log-level \"loud\" is unknown; use error, warning, notice, info or debug"}));
 
+// ---- A director's second network
+
+RawOptions director(const RawOptions& more = {}) {
+  RawOptions raw = good();
+  raw["inside-ip"] = "10.2.0.1/24, fd02::1/64";
+  raw["inside-nic"] = "eth1";
+  for (const auto& [name, value] : more) raw[name] = value;
+  return raw;
+}
+
+TEST(Options, AnInsideHasAMacOfItsOwn) {
+  EXPECT_FALSE(validate(good())->inside);
+  const auto options = validate(director());
+  ASSERT_TRUE(options) << options.error().sentence;
+  ASSERT_TRUE(options->inside);
+  EXPECT_EQ(options->inside->nic, "eth1");
+  ASSERT_EQ(options->inside->addresses.size(), 2U);
+  EXPECT_EQ(options->inside->addresses[1].text(), "fd02::1/64");
+  EXPECT_EQ(options->inside->mac.text(), "02:5a:72:01:00:01");
+  EXPECT_EQ(validate(director({{"mac", "02:00:00:00:00:09"}}))->inside->mac.text(),
+            "02:00:00:01:00:09");
+  EXPECT_TRUE(validate(director({{"selector", "src-addr"}})));
+  EXPECT_TRUE(validate(director({{"selector", "src-addr-port"}})));
+}
+
+TEST(Options, WhatDoesNotGoWithAnInsideIsRefused) {
+  const auto sentence = [](const RawOptions& raw) {
+    const auto options = validate(raw);
+    return options ? std::string() : options.error().sentence;
+  };
+  EXPECT_EQ(sentence(with("inside-ip", "10.2.0.1")),
+            "inside-ip is given without inside-nic: give both, or neither");
+  EXPECT_EQ(sentence(with("inside-nic", "eth1")),
+            "inside-nic is given without inside-ip: give both, or neither");
+  EXPECT_EQ(sentence(director({{"inside-nic", "eth0"}})),
+            "inside-nic eth0 is nic, too: the inside needs an interface of its own");
+  EXPECT_EQ(sentence(director({{"inside-nic", "lo"}})),
+            "inside-nic lo reaches no other machine; name the interface of the LAN");
+  EXPECT_EQ(sentence(director({{"inside-ip", "10.2.0.1,10.77.0.100/24"}})),
+            "10.77.0.100 is in ip and in inside-ip: give it in one of them");
+  EXPECT_EQ(sentence(director({{"inside-ip", "10.2.0.1,10.2.0.1"}})),
+            "inside-ip 10.2.0.1 is given twice");
+  for (const char* selector : {"dst-port", "dst-addr"}) {
+    EXPECT_EQ(sentence(director({{"selector", selector}})),
+              std::string("selector ") + selector +
+                  " does not go with inside-ip: NAT changes what it looks at; use src-port, "
+                  "src-addr or src-addr-port");
+  }
+  EXPECT_EQ(sentence(director({{"services", "443 by src-addr"}})),
+            "services do not go with inside-ip: what hosts inside answer comes from ports that NAT "
+            "may have changed; leave services out");
+  EXPECT_EQ(sentence(director({{"connections", "stay"}})),
+            "connections stay does not go with inside-ip; use none");
+  std::string many;
+  for (int i = 1; i <= 64; ++i) many += "10.2.0." + std::to_string(i) + ",";
+  EXPECT_EQ(sentence(director({{"inside-ip", many}})),
+            "ip and inside-ip list 65 addresses; at most 64 share one id");
+}
+
 class BadAddress : public testing::TestWithParam<const char*> {};
 
 TEST_P(BadAddress, IsNamedInTheSentence) {
@@ -334,6 +393,16 @@ TEST(Cluster, TheHashCoversWhatAllMustAgreeOnAndNothingElse) {
   EXPECT_NE(hash("ip", "10.77.0.101"), same);
   EXPECT_NE(hash_of(*validate(good()), lease + Nanos(1)), same);
   EXPECT_EQ(hash("ip", "10.0.0.1,10.0.0.2"), hash("ip", "10.0.0.2,10.0.0.1"));
+  const auto inside = [&lease](const RawOptions& more) {
+    return hash_of(*validate(director(more)), lease);
+  };
+  EXPECT_NE(inside({}), same);
+  EXPECT_EQ(inside({{"inside-nic", "ens4"}}), inside({}));
+  EXPECT_NE(inside({{"inside-ip", "10.2.0.1/24"}}), inside({}));
+  EXPECT_EQ(inside({{"inside-ip", "fd02::1/64 10.2.0.1/24"}}), inside({}));
+  // What is inside is not what is outside.
+  EXPECT_NE(inside({{"inside-ip", "10.2.0.1/24"}}),
+            inside({{"ip", "10.77.0.100,fd02::1/64"}, {"inside-ip", "10.2.0.1/24"}}));
 }
 
 }  // namespace

@@ -59,6 +59,25 @@ TEST(Reload, WhatEverythingIsBuiltUponIsRefusedByName) {
   }
 }
 
+TEST(Reload, TheInsideStaysAsItIs) {
+  const RawOptions inside = {{"inside-ip", "10.2.0.1/24,10.2.0.2"}, {"inside-nic", "eth1"}};
+  const auto refusal = [](const RawOptions& from, const RawOptions& to) {
+    const auto change = plan_change(options_with(from), options_with(to), kLease);
+    return change ? string() : change.error().sentence.substr(0, 28);
+  };
+  EXPECT_EQ(refusal({}, inside), "inside-nic cannot change whi");
+  EXPECT_EQ(refusal(inside, {}), "inside-nic cannot change whi");
+  RawOptions other = inside;
+  other["inside-nic"] = "eth2";
+  EXPECT_EQ(refusal(inside, other), "inside-nic cannot change whi");
+  other = inside;
+  other["inside-ip"] = "10.2.0.1/24";
+  EXPECT_EQ(refusal(inside, other), "inside-ip cannot change whil");
+  other["inside-ip"] = "10.2.0.2 10.2.0.1/24";
+  other["ip"] = "192.0.2.1,192.0.2.2";
+  EXPECT_EQ(refusal(inside, other), "");
+}
+
 TEST(Wishes, AreReadAsTheyWereWritten) {
   for (const Wishes& wishes : {Wishes{}, Wishes{true, std::nullopt}, Wishes{false, {{7, 1}}},
                                Wishes{true, {{0, 65535}}}}) {

@@ -79,6 +79,22 @@ TEST(StatusText, ShowsNodeLeaseViewAndMembers) {
             "  n3                   3      1       5  31.2 %  serving\n");
 }
 
+TEST(StatusText, ShowsTheInsideOfADirector) {
+  json status = sixteen_blocks();
+  EXPECT_EQ(text_of_status(status).find("inside"), std::string::npos);
+  status["inside"] = nullptr;
+  EXPECT_EQ(text_of_status(status).find("inside"), std::string::npos);
+  const auto options = validate({{"ip", "10.77.0.100"},
+                                 {"nic", "eth0"},
+                                 {"inside-ip", "10.2.0.1/24,fd02::1"},
+                                 {"inside-nic", "eth1"}});
+  status["inside"] = describe(State(Config{}), *options, {}, {}).at("inside");
+  EXPECT_NE(text_of_status(status).find("  inside     10.2.0.1, fd02::1 on eth1, MAC "
+                                        "02:5a:72:01:00:01\n"),
+            std::string::npos)
+      << text_of_status(status);
+}
+
 TEST(StatusText, NamesTheNodesThatNewParametersWaitFor) {
   json status = sixteen_blocks();
   status["config"] = {{"hash", "7"}, {"next", "8"}, {"waiting_for", {"n2", "n3"}}};

@@ -101,6 +101,26 @@ class RandomMessages {
     return beat;
   }
 
+  std::string bytes() {
+    std::string bytes;
+    for (std::size_t i = count(300); i > 0; --i) bytes.push_back(static_cast<char>(next()));
+    return bytes;
+  }
+  Flows flows() {
+    return {.sequence = next(),
+            .kind = static_cast<Flows::Kind>(1 + random_.below(5)),
+            .block = static_cast<std::uint16_t>(random_.below(kMaxBlocks)),
+            .over = bytes(),
+            .known = bytes()};
+  }
+  FlowDigest digest() {
+    FlowDigest digest{.blocks = blocks(), .entries = {}};
+    digest.blocks.for_each([&](BlockId block) {
+      if (flag()) digest.entries.push_back({block.value, u32(), next()});
+    });
+    return digest;
+  }
+
   Body body(std::size_t type) {
     switch (type) {
       case 0:
@@ -117,6 +137,12 @@ class RandomMessages {
         return Audit{.token = next()};
       case 6:
         return LingerDone{.blocks = blocks()};
+      case 7:
+        return flows();
+      case 8:
+        return digest();
+      case 9:
+        return FlowsWanted{.from = member(), .blocks = blocks()};
       default:
         break;
     }

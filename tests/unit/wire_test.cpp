@@ -200,6 +200,16 @@ TEST(Wire, TheFormatOfVersion1IsFixed) {
       {fixed(LingerDone{.blocks = some_blocks()}),
        "73617275010812340000003b0000000100001092010203040506070800000002000000000000001c0000"
        "000300004080000000000004016fec5e76"},
+      {fixed(Flows{
+           .sequence = 7, .kind = Flows::Kind::kLast, .block = 5, .over = "k", .known = "xy"}),
+       "7361727501091234000000430000000100001092010203040506070800000002000000000000001c0000"
+       "000300000000000000000704000500016b00027879fc2bef36"},
+      {fixed(FlowDigest{.blocks = some_blocks(), .entries = {{0, 3, 0x1122334455667788}}}),
+       "73617275010a12340000004b0000000100001092010203040506070800000002000000000000001c0000"
+       "0003000040800000000000040100010000000000031122334455667788a90a207b"},
+      {fixed(FlowsWanted{.from = member(2, 21), .blocks = some_blocks()}),
+       "73617275010b12340000004b0000000100001092010203040506070800000002000000000000001c0000"
+       "000300000000020000000700000000000000150040800000000000040108fe6550"},
       {fixed(Audit{.token = 99}),
        "7361727501061234000000390000000100001092010203040506070800000002000000000000001c0000"
        "00030000000000000000635346e567"},
@@ -316,7 +326,7 @@ TEST(WireError, WrongClusterSenderType) {
   EXPECT_EQ(error_of(bytes, {.node = NodeId{2}, .pid = 4242}), DecodeError::kWrongSender);
   EXPECT_EQ(error_of(bytes, {.node = NodeId{1}, .pid = 4243}), DecodeError::kWrongSender);
   EXPECT_EQ(error_when(fixed(Leave{}), 5, 0, 1), DecodeError::kUnknownType);
-  EXPECT_EQ(error_when(fixed(Leave{}), 5, 9, 1), DecodeError::kUnknownType);
+  EXPECT_EQ(error_when(fixed(Leave{}), 5, 12, 1), DecodeError::kUnknownType);
   EXPECT_EQ(error_when(fixed(Leave{}), 5, 255, 1), DecodeError::kUnknownType);
 }
 

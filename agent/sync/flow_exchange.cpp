@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// What the members say to each other of their connections: flow_sync.h.
+//
+// In every confirmed view somebody answers for each block: who holds it, or, if nobody does, the
+// first member that knows what the others know. It tells a digest; who knows something else asks
+// for the whole block. Who is not synced yet is once all have been heard and nothing asked for is
+// missing.
+#include <algorithm>
+#include <variant>
+
+#include "agent/sync/flow_sync.h"
+#include "agent/sync/flow_timing.h"
+
+namespace saru::sync {
+
+// ---- Out ---------------------------------------------------------------------------------------
+
+void FlowSync::pump() {
+  const State& s = host_.state();
+  if (s.phase != Phase::kIn || !s.view.open) return;
+  while (replica_.has_something() && host_.waiting() < kOnTheirWay) {
+    auto message = replica_.next(kMessageBytes);
+    if (!message || !host_.send(std::move(*message))) return;  // what is lost is told again
+  }
+}
+
+void FlowSync::pump_soon() {
+  constexpr std::size_t kRecordBytes = 24;  // of a usual one
+  if (replica_.news() * kRecordBytes >= kMessageBytes) return pump();
+  if (!flush_.running()) flush_.start(kGather);
+}
+
+void FlowSync::tell_digest(const BlockSet& blocks) {
+  told_digest_ = host_.now();
+  if (!blocks.empty()) (void)host_.send(replica_.digest(blocks));
+}
+
+void FlowSync::ask(const MemberId& from, const BlockSet& blocks) {
+  asked_ = host_.now();
+  (void)host_.send(FlowsWanted{from, blocks});
+}
+
+// ---- Who tells what ----------------------------------------------------------------------------
+
+std::map<ProcessId, BlockSet> FlowSync::authors() const {
+  const State& s = host_.state();
+  std::map<ProcessId, BlockSet> result;
+  BlockSet rest(mine_.blocks());
+  rest.fill();
+  std::optional<ProcessId> first;
+  for (const ProcessId& process : effective_members(s)) {
+    const auto& hello = s.view.peers.at(process).hello;
+    if (!hello || hello->held.blocks() != mine_.blocks()) continue;
+    const BlockSet held = hello->held & rest;
+    if (!held.empty()) result[process] = held;
+    rest -= hello->held;
+    if (hello->synced && !first) first = process;
+  }
+  if (!first || rest.empty()) return result;
+  const auto [place, is_new] = result.try_emplace(*first, rest);
+  if (!is_new) place->second |= rest;
+  return result;
+}
+
+// Of what we hold ourselves nobody tells us anything.
+BlockSet FlowSync::entitled(const MemberId& sender) const {
+  const State& s = host_.state();
+  BlockSet blocks(mine_.blocks());
+  if (!s.view.confirmed) {
+    blocks.fill();
+    return blocks - mine_;
+  }
+  for (unsigned b = 0; b < s.view.owner.size() && b < mine_.blocks(); ++b) {
+    if (s.view.owner[b] == sender.process.node) {
+      blocks.insert(BlockId{static_cast<std::uint16_t>(b)});
+    }
+  }
+  const auto all = authors();
+  if (const auto found = all.find(sender.process); found != all.end()) blocks |= found->second;
+  return blocks - mine_;
+}
+
+// What a process said before it was paused, or before it joined anew, says nothing any more: it can
+// still come, on a ring that it has been taken into meanwhile.
+bool FlowSync::is_of_now(const Message& message) const {
+  const State& s = host_.state();
+  const auto& nonces = s.nonces;
+  const auto nonce = nonces.find(message.sender.process);
+  if (nonce != nonces.end() && nonce->second != message.sender.nonce) return false;
+  if (s.view.waived.contains(message.sender.process)) return false;
+  const RingId& ring = message.view.ring;
+  return (ring_ && ring == *ring_) || (ring_before_ && ring == *ring_before_);
+}
+
+// ---- In ----------------------------------------------------------------------------------------
+
+void FlowSync::deliver(const Message& message) {
+  if (const auto* flows = std::get_if<Flows>(&message.body)) {
+    on(*flows, message);
+  } else if (const auto* digest = std::get_if<FlowDigest>(&message.body)) {
+    on(*digest, message);
+  } else if (const auto* wanted = std::get_if<FlowsWanted>(&message.body)) {
+    on(*wanted, message);
+  }
+}
+
+void FlowSync::on(const Flows& flows, const Message& message) {
+  const bool now = is_of_now(message);
+  if (message.sender == host_.state().me) {
+    replica_.deliver_own(flows, now, mine_);
+    return pump();
+  }
+  if (!now) return;
+  const auto result = replica_.deliver(flows, message.sender, entitled(message.sender));
+  const auto wanted = wanted_.find(message.sender);
+  if (result.gap) {
+    host_.log(LogLevel::kNotice, "messages about connections were lost: asking node " +
+                                     std::to_string(message.sender.process.node.value) +
+                                     " for its blocks");
+    const auto all = authors();
+    const auto of = all.find(message.sender.process);
+    if (of != all.end()) {
+      auto& blocks = wanted_.try_emplace(message.sender, BlockSet(mine_.blocks())).first->second;
+      blocks |= of->second - mine_;
+      if (!blocks.empty()) ask(message.sender, blocks);
+    }
+  }
+  if (!result.whole || wanted == wanted_.end()) return;
+  if (wanted->second.blocks() == mine_.blocks()) wanted->second.erase(*result.whole);
+  if (wanted->second.empty()) wanted_.erase(wanted);
+  look_whether_synced();
+}
+
+void FlowSync::on(const FlowDigest& digest, const Message& message) {
+  const State& s = host_.state();
+  if (message.sender == s.me || !view_ || message.view != *view_ || !is_of_now(message)) return;
+  if (digest.blocks.blocks() != mine_.blocks()) return;
+  const BlockSet differing = replica_.differing(digest) & entitled(message.sender);
+  not_heard_.erase(message.sender.process);
+  progress_ = host_.now();
+  wanted_.erase(message.sender);
+  if (!differing.empty()) {
+    wanted_[message.sender] = differing;
+    ask(message.sender, differing);
+  }
+  look_whether_synced();
+}
+
+void FlowSync::on(const FlowsWanted& wanted, const Message& message) {
+  if (wanted.from != host_.state().me || message.sender == wanted.from) return;
+  replica_.wanted(wanted.blocks);
+  pump();
+}
+
+// ---- Waiting for what the others know ----------------------------------------------------------
+
+void FlowSync::on_view() {
+  const State& s = host_.state();
+  view_ = s.view.id;
+  not_heard_.clear();
+  wanted_.clear();
+  for (const auto& [process, blocks] : authors()) {
+    if (process == s.me.process) {
+      tell_digest(blocks);
+    } else {
+      not_heard_.insert(process);
+    }
+  }
+  progress_ = host_.now();
+  if (!s.synced) soon_.start(kRetry);
+}
+
+bool FlowSync::waits_for_others() const {
+  return !host_.state().synced && view_ && (!not_heard_.empty() || !wanted_.empty());
+}
+
+void FlowSync::look_whether_synced() {
+  const State& s = host_.state();
+  if (s.synced || said_synced_ || !view_ || !has_quorum(s) || waits_for_others()) return;
+  said_synced_ = true;
+  host_.log(LogLevel::kNotice, "knows the " + std::to_string(replica_.store().size()) +
+                                   " connections that the other members know");
+  host_.feed(Synced{});
+}
+
+// What got lost is asked for again. Nobody waits for ever for somebody who does not answer.
+void FlowSync::ask_again() {
+  const Nanos now = host_.now();
+  const std::uint64_t learned = replica_.counters().learned;
+  if (learned != learned_) progress_ = now;
+  learned_ = learned;
+  if (!wanted_.empty() && now - std::max(asked_, progress_) >= kTick) {
+    for (const auto& [from, blocks] : wanted_) ask(from, blocks);
+  }
+  if (!waits_for_others() || !has_quorum(host_.state())) return look_whether_synced();
+  if (now - progress_ < kLongestSilence) return;
+  unsigned missing = 0;
+  for (const auto& [from, blocks] : wanted_) missing += blocks.size();
+  host_.log(
+      LogLevel::kError,
+      "the other members do not tell their connections (" + std::to_string(not_heard_.size()) +
+          " silent, " + std::to_string(missing) +
+          " blocks missing): this node serves without them, and those break that it takes over");
+  not_heard_.clear();
+  wanted_.clear();
+  look_whether_synced();
+}
+
+}  // namespace saru::sync

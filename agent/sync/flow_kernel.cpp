@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "agent/sync/flow_kernel.h"
+
+#include <linux/membarrier.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <limits>
+#include <utility>
+
+namespace saru::sync {
+namespace {
+
+// A turn of the loop takes no longer than some milliseconds.
+constexpr std::size_t kEventsATurn = 2000;
+constexpr std::size_t kFlowsATurn = 500;
+constexpr std::chrono::microseconds kNextTurn{1};
+// More events than this at once (a flush of the table, say) are left to a dump.
+constexpr std::size_t kMostDrained = 1'000'000;
+
+}  // namespace
+
+FlowKernel::FlowKernel(qb_loop_t* loop, Callbacks callbacks)
+    : callbacks_(std::move(callbacks)),
+      events_ready_(loop, [this] { (void)read_events(kEventsATurn); }),
+      dump_ready_(loop, [this] { on_dump(); }),
+      turn_(loop, [this] { work(); }) {}
+
+nft::Result<void> FlowKernel::start() {
+  auto writer = ConntrackWriter::open();
+  if (!writer) return tl::unexpected<Error>(writer.error());
+  writer_ = std::move(*writer);
+  return open_events();
+}
+
+nft::Result<void> FlowKernel::open_events() {
+  events_ready_.unwatch();
+  auto events = ConntrackEvents::open();
+  if (!events) return tl::unexpected<Error>(events.error());
+  events_ = std::move(*events);
+  if (events_ready_.watch(events_->fd())) return {};
+  return tl::unexpected<Error>(
+      Error{ErrorKind::kFailed, "cannot watch the events of conntrack: no memory"});
+}
+
+// True: there may be more.
+bool FlowKernel::read_events(std::size_t most) {
+  const auto read = events_->read(most, [this](Change change, Flow&& flow, std::uint32_t port_id) {
+    if (port_id != writer_->port_id()) callbacks_.on_change(change, std::move(flow));
+  });
+  if (!read) {
+    callbacks_.log(LogLevel::kWarning, read.error().text + ": listening anew");
+    ++counters_.overruns;
+    if (const auto again = open_events(); !again) {
+      callbacks_.log(LogLevel::kError, again.error().text);
+    }
+    callbacks_.on_lost();
+    return false;
+  }
+  counters_.events += read->events;
+  if (read->lost) {
+    ++counters_.overruns;
+    callbacks_.on_lost();
+  }
+  return read->more;
+}
+
+// A packet that an older ruleset let by may be on its way through conntrack on another CPU: it has
+// passed when all CPUs have been in user space or idle once.
+void FlowKernel::drain() {
+  (void)syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
+  (void)read_events(kMostDrained);
+}
+
+void FlowKernel::dump(std::function<void(Flow&&)> each, std::function<void(bool)> done) {
+  each_ = std::move(each);
+  done_ = std::move(done);
+  if (!dump_) {
+    auto opened = ConntrackDump::open();
+    if (!opened || !dump_ready_.watch(opened->fd())) {
+      callbacks_.log(LogLevel::kWarning,
+                     opened ? "cannot watch a dump of conntrack: no memory" : opened.error().text);
+      return end_dump(false);
+    }
+    dump_ = std::move(*opened);
+  }
+  if (const auto begun = dump_->begin(); !begun) {
+    callbacks_.log(LogLevel::kWarning, begun.error().text);
+    end_dump(false);
+  }
+}
+
+void FlowKernel::on_dump() {
+  if (!dump_) return;
+  const auto ended = dump_->read([this](Flow&& flow) {
+    if (each_) each_(std::move(flow));
+  });
+  if (!ended) {
+    callbacks_.log(LogLevel::kWarning, ended.error().text);
+    end_dump(false);
+  } else if (*ended) {
+    end_dump(true);
+  }
+}
+
+void FlowKernel::end_dump(bool complete) {
+  each_ = nullptr;
+  if (!complete) {
+    dump_ready_.unwatch();
+    dump_.reset();
+  }
+  if (const auto done = std::exchange(done_, nullptr)) done(complete);
+}
+
+void FlowKernel::remove(std::vector<FlowKey> keys) {
+  if (keys.empty()) return;
+  jobs_.push_back({std::move(keys), nullptr, {}, nullptr});
+  if (!turn_.running()) turn_.start(kNextTurn);
+}
+
+void FlowKernel::inject(std::function<std::vector<Flow>()> make, std::function<void()> done) {
+  jobs_.push_back({{}, std::move(make), {}, std::move(done)});
+  if (!turn_.running()) turn_.start(kNextTurn);
+}
+
+void FlowKernel::work() {
+  std::size_t left = kFlowsATurn;
+  while (!jobs_.empty() && left > 0) {
+    Job& job = jobs_.front();
+    if (job.make) {
+      job.flows = std::exchange(job.make, nullptr)();
+    }
+    const std::size_t all = std::max(job.gone.size(), job.flows.size());
+    const std::size_t now = std::min(left, all - job.at);
+    if (!job.gone.empty()) {
+      note(writer_->remove(std::span(job.gone).subspan(job.at, now)));
+      counters_.removed += now;
+    } else if (now > 0) {
+      const auto outcome = writer_->inject(std::span(job.flows).subspan(job.at, now));
+      counters_.injected += outcome.done;
+      counters_.replaced += outcome.replaced;
+      note(outcome);
+    }
+    job.at += now;
+    left -= std::max<std::size_t>(now, 1);
+    if (job.at < all) break;
+    const auto done = std::move(job.done);
+    jobs_.pop_front();
+    if (done) done();
+  }
+  if (!jobs_.empty() && !turn_.running()) turn_.start(kNextTurn);
+}
+
+void FlowKernel::note(const ConntrackWriter::Outcome& outcome) {
+  const bool first = outcome.failed > 0 && counters_.error != outcome.first_error;
+  counters_.failed += outcome.failed;
+  if (!outcome.first_error.empty()) counters_.error = outcome.first_error;
+  if (first) {
+    callbacks_.log(LogLevel::kError,
+                   std::to_string(outcome.failed) +
+                       " connections could not be taken over: " + outcome.first_error);
+  }
+}
+
+}  // namespace saru::sync

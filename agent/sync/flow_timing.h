@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// How often, how much, how long: connections=sync.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+
+namespace saru::sync {
+
+// Records in one message: with its envelope (at most 100 bytes without excluded members) and
+// Totem's and knet's own headers it fits an Ethernet frame.
+inline constexpr std::size_t kMessageBytes = 1200;
+// Own messages of all kinds on their way, beyond which no connections are told: what the lease
+// needs never waits behind more than these.
+inline constexpr std::size_t kOnTheirWay = 8;
+// News wait so long for more, unless they fill a message.
+inline constexpr std::chrono::milliseconds kGather{10};
+inline constexpr std::chrono::seconds kTick{1};
+inline constexpr std::chrono::milliseconds kRetry{20};
+// Everything is compared with the kernel, and with the others, this often, whatever happens.
+inline constexpr std::chrono::seconds kResyncEvery{60};
+inline constexpr std::chrono::seconds kDigestEvery{30};
+// Blocks that only we can serve are taken after this, whatever is still on its way to us.
+inline constexpr std::chrono::seconds kLongestHold{2};
+// Without any progress for so long, what is missing is given up, and said.
+inline constexpr std::chrono::seconds kLongestSilence{5};
+
+// A refused connection is a warning for so long.
+inline constexpr std::chrono::minutes kRememberFailures{1};
+
+}  // namespace saru::sync
