@@ -2,7 +2,6 @@
 #include "nft/plan.h"
 
 #include <net/if.h>
-#include <netpacket/packet.h>
 
 #include <algorithm>
 #include <bit>

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Where a packet has what its block is computed from, in the words of nf_tables.
-#include <linux/if_packet.h>
 #include <net/if.h>
 
 #include "nft/plan_rules.h"
 
 namespace saru::nft {
 namespace {
+
+constexpr std::uint8_t kToUs = 0;  // PACKET_HOST
 
 bool reads_address(Selector selector) {
   return selector != Selector::kSrcPort && selector != Selector::kDstPort;
@@ -136,7 +137,7 @@ Rule through_link(const std::string& link, const std::string& chain, const char*
   std::copy(link.begin(), link.end(), name.begin());
   return {comment,
           {LoadMeta{NFT_META_IIFNAME}, equals(std::move(name)), LoadMeta{NFT_META_PKTTYPE},
-           equals({PACKET_HOST}), go_to(chain)}};
+           equals({kToUs}), go_to(chain)}};
 }
 
 }  // namespace saru::nft

@@ -46,7 +46,7 @@ class ConntrackEvents {
     bool more = false;       // `most` was reached, there may be more
   };
   // `port_id`: the netlink port of whoever caused it (ConntrackWriter::port_id), 0 for a packet or
-  // the end of its time. An update says of TCP and labels only what is new: see keep_unsaid().
+  // the end of its time. An update says of some things only what is new: see keep_unsaid().
   using Each = std::function<void(Change, Flow&&, std::uint32_t port_id)>;
 
   // Reads what is there now, up to about `most` events: a datagram is read to its end. After an

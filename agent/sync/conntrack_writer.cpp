@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <functional>
+#include <map>
 #include <utility>
 #include <vector>
 
@@ -76,11 +78,15 @@ struct ConntrackWriter::Impl {
   std::uint32_t first_sequence = 1;
   std::vector<int> codes;  // of each message: an errno, or 0
   std::vector<Job> jobs, jobs_left;
+  std::map<std::string, bool, std::less<>>
+      helpers;  // whether this kernel has it, once that is known
 
   void clear();
   void remove(const FlowKey& key);
   void make(const Job& job);
   void exchange();
+  // How many of the first go out together.
+  std::size_t batch_of(std::span<const Job> some) const;
   void run_jobs(std::span<const Job> some, Outcome& outcome);
 
  private:
@@ -115,7 +121,9 @@ void ConntrackWriter::Impl::remove(const FlowKey& key) {
 
 void ConntrackWriter::Impl::make(const Job& job) {
   nlmsghdr* message = start(IPCTNL_MSG_CT_NEW, NLM_F_CREATE | NLM_F_EXCL, job.flow->key.v4);
-  finish(message, put_flow(message, *job.flow, job.with_helper));
+  const auto helper = helpers.find(job.flow->state.helper);
+  const bool refused = helper != helpers.end() && !helper->second;
+  finish(message, put_flow(message, *job.flow, job.with_helper && !refused));
 }
 
 // What could not be built is not sent: a removal without a tuple would be that of all connections.
@@ -167,6 +175,17 @@ void ConntrackWriter::Impl::read_answers() {
   }
 }
 
+// For a helper that it has not the kernel calls modprobe, each time: it is asked for one connection
+// whether it has a helper, before there may be many.
+std::size_t ConntrackWriter::Impl::batch_of(std::span<const Job> some) const {
+  const auto end = some.begin() + static_cast<std::ptrdiff_t>(std::min(kMost, some.size()));
+  const auto unknown = std::find_if(some.begin(), end, [&](const Job& job) {
+    const std::string& name = job.flow->state.helper;
+    return job.with_helper && !name.empty() && helpers.find(name) == helpers.end();
+  });
+  return std::max<std::size_t>(static_cast<std::size_t>(unknown - some.begin()), 1);
+}
+
 // Those that must be tried in another way are left in jobs_left.
 void ConntrackWriter::Impl::run_jobs(std::span<const Job> some, Outcome& outcome) {
   clear();
@@ -183,12 +202,14 @@ void ConntrackWriter::Impl::run_jobs(std::span<const Job> some, Outcome& outcome
     if (code == 0) {
       ++outcome.done;
       if (job.replaces) ++outcome.replaced;
+      if (helper) helpers.emplace(job.flow->state.helper, true);
     } else if (code == EEXIST && !job.replaces) {
       jobs_left.push_back({.flow = job.flow, .replaces = true, .with_helper = job.with_helper});
     } else if (code == EOPNOTSUPP && helper) {
       note(outcome, "this kernel has no conntrack helper " + job.flow->state.helper +
                         "; load its module (nf_conntrack_" + job.flow->state.helper +
                         "): connections are made without it");
+      helpers.emplace(job.flow->state.helper, false);
       jobs_left.push_back({.flow = job.flow, .replaces = job.replaces, .with_helper = false});
     } else {
       ++outcome.failed;
@@ -227,13 +248,15 @@ ConntrackWriter::Outcome ConntrackWriter::inject(std::span<const Flow> flows) {
   auto& jobs = impl_->jobs;
   auto& left = impl_->jobs_left;
   jobs.clear();
+  impl_->helpers.clear();
   for (const Flow& flow : flows) jobs.push_back({.flow = &flow});
   // Three times at most: as it is, in the place of another, without its helper.
   while (!jobs.empty()) {
     left.clear();
-    for (std::size_t at = 0; at < jobs.size(); at += kMost) {
-      const std::size_t size = std::min(kMost, jobs.size() - at);
-      impl_->run_jobs(std::span(jobs).subspan(at, size), outcome);
+    for (std::span<const Job> rest = jobs; !rest.empty();) {
+      const std::size_t size = impl_->batch_of(rest);
+      impl_->run_jobs(rest.first(size), outcome);
+      rest = rest.subspan(size);
     }
     std::swap(jobs, left);
   }

@@ -25,6 +25,9 @@ QUIET_MS = 150  # how long nothing happens before all events have been read
 MARK, LABEL, ZONE = 42, 5, 7
 RULES = f"""
 table inet moved {{
+  chain gate {{
+    type filter hook prerouting priority raw - 10;
+  }}
   chain early {{
     type filter hook prerouting priority raw;
     tcp sport 7007 ct zone set {ZONE}
@@ -107,7 +110,11 @@ class Field:
         return node
 
     def through(self, name):
-        """All packets go through this director from now on."""
+        """All packets go through this director from now on. The other drops what still comes: its
+        own TCP would reset the connection to which a late packet belongs."""
+        for each, node in self.nodes.items():
+            node.exec("nft", "flush chain inet moved gate" +
+                      ("" if each == name else "; add rule inet moved gate drop"))
         number = DIRECTORS.index(name) + 1
         for space, side, gateways in ((self.client, 0, OUT), (self.server, 1, IN)):
             for gateway in gateways.values():
@@ -173,13 +180,13 @@ class Store(dict):
         return " ".join(f"{key}:{flow['value']}" for key, flow in self.items())
 
 
-def stream(source, sink):
-    """Sends random bytes; whether the very same arrive."""
-    sent = os.urandom(CARRIED)
+def stream(source, sink, times=1):
+    """Sends random bytes, all of them so many times; whether the very same arrive."""
+    sent = os.urandom(CARRIED) * times
     sender = threading.Thread(target=lambda: quiet(lambda: source.sendall(sent)))
     sender.start()
     got = hashlib.sha256()
-    left = CARRIED
+    left = len(sent)
     try:
         while left > 0:
             piece = sink.recv(min(left, 65536))

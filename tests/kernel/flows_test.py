@@ -3,10 +3,14 @@
 made on the other, where nothing new is let through."""
 import re
 import socket
+import threading
+import time
 
 import lab
 from flows_lab import (Field, LABEL, MARK, OUT, Ping, SERVER, Store, UDP_LITE, ZONE, both_ways,
-                       talks)
+                       stream, talks)
+
+STREAM = 1000  # times 50 kB
 
 
 def kinds(field):
@@ -59,10 +63,14 @@ def connections_go_on(net, tap):
         gone_on = move(field, tap, begun, store, source, target)
         for name, good in gone_on.items():
             tap.check(good, f"{name} goes on from {source} to {target}")
-    carried = {(flow["key"], flow["dnat"] and tuple(flow["dnat"]), flow["mark"])
-               for flow in field.dump("b")}
-    tap.check(all((key, flow["dnat"] and tuple(flow["dnat"]), MARK) in carried
-                  for key, flow in store.items()), "b has them with NAT and mark", carried)
+    there = {flow["key"]: flow for flow in field.dump("b")}
+    for name in ("dnat", "snat", "mark", "scales", "tcp_state", "assured"):
+        tap.check(all(key in there and there[key][name] == flow[name]
+                      for key, flow in store.items()), f"b has them with their {name}", there)
+    tap.check({flow["mark"] for flow in store.values()} == {MARK}
+              and max(flow["scales"] for flow in store.values()) > [0, 0]
+              and sum(flow["dnat"] is not None for flow in store.values()) >= 7,
+              "which they have", list(store.values()))
     labels = [flow["labels"][0] for flow in field.dump("b")]
     tap.check(labels and all(one == 1 << LABEL for one in labels), "and with their labels", labels)
     zones = [flow["zone"] for flow in field.dump("b")]
@@ -92,6 +100,33 @@ def what_is_left_behind_breaks_it(net, tap):
     tap.check(outcome["replaced"] >= 2 and outcome["done"] == len(store)
               and outcome["failed"] == 0, "a is told, in the place of what it has", outcome)
     tap.check(both_ways(replaced), "then it goes on")
+
+
+def what_is_under_way_goes_on(net, tap):
+    """Streams in both directions, of which much is on its way at each move"""
+    field = Field(net)
+    pairs = [field.connect(4, OUT[4], 80), field.connect(4, SERVER[4], 8080)]
+    tap.check(all(both_ways(pair) for pair in pairs), "TCP passes a")
+    field.refuse_new()
+    store = Store().take(field.events("a"))
+    arrived = []
+    threads = [threading.Thread(target=lambda ends=ends: arrived.append(stream(*ends, STREAM)))
+               for one, other in pairs for ends in ((one, other), (other, one))]
+    for thread in threads:
+        thread.start()
+    moves, failed = 0, 0
+    for source, target in (("a", "b"), ("b", "a")) * 10:
+        if all(not thread.is_alive() for thread in threads):
+            break
+        failed += field.drivers[target].must("inject " + store.records())["failed"]
+        field.through(target)
+        field.drivers[source].must("remove " + " ".join(store))
+        moves += 1
+        time.sleep(0.05)
+    for thread in threads:
+        thread.join(60 * lab.SLOW)
+    tap.check(failed == 0 and moves >= 3, f"moved {moves} times meanwhile", failed)
+    tap.check(arrived == [True] * len(threads), "all of it arrives", arrived)
 
 
 def one_zone_for_each_direction(net, tap):
@@ -152,12 +187,19 @@ def what_the_kernel_refuses(net, tap):
               and "another connection has the tuple of its replies" in outcome["first_error"],
               "one of two with one tuple of replies is made", outcome)
     helped = f"{int(flow['value'][:2], 16) | 0x40:02x}" + flow["value"][2:] + "04" + b"none".hex()
+    # The same without SNAT: its address and port are behind TCP's two bytes.
+    helped_alone = f"{int(helped[:2], 16) & ~8:02x}" + helped[2:8] + helped[20:]
     outcome = driver.must(f"inject {flow['key']}:{helped}")
     tap.check(outcome["done"] == 1 and outcome["replaced"] == 1 and outcome["failed"] == 0
               and "no conntrack helper none" in outcome["first_error"],
               "without a helper that there is not", outcome)
     made = driver.must(f"current {flow['key']}")["flow"]
     tap.check(made["helper"] == "" and made["snat"] == flow["snat"], "but with all else", made)
+    many = " ".join(f"{flow['key'][:18]}{port:04x}{flow['key'][22:]}:{helped_alone}"
+                    for port in range(1000, 1300))
+    outcome = driver.must(f"inject {many}")
+    tap.check(outcome["done"] == 300 and outcome["failed"] == 0
+              and "no conntrack helper none" in outcome["first_error"], "so are many", outcome)
     del pair
 
 
@@ -247,6 +289,6 @@ def nothing_grows(net, tap):
              "dump {:.0f}, events {:.0f}".format(*(ms * 100000 / count for ms in best)))
 
 
-lab.main(connections_go_on, what_is_left_behind_breaks_it, one_zone_for_each_direction,
-         events_say_who, what_the_kernel_refuses, what_is_missed_is_told, a_dump_has_all,
-         nothing_grows, tools=["conntrack"])
+lab.main(connections_go_on, what_is_left_behind_breaks_it, what_is_under_way_goes_on,
+         one_zone_for_each_direction, events_say_who, what_the_kernel_refuses,
+         what_is_missed_is_told, a_dump_has_all, nothing_grows, tools=["conntrack"])

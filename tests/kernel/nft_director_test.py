@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Two directors with an inside, each with tables of its own: what clients and hosts exchange through
-them is forwarded once, by the node of its block, with NAT and without. See inside_lab.py.
+"""Two directors with an inside, each with tables of its own: what clients and hosts exchange
+through them is forwarded once, by the node of its block, with NAT and without. See inside_lab.py.
 """
 import select
 import signal

@@ -58,7 +58,8 @@ def tended(net, tap):
         node.sysctl(f"net.{key}", 0)
         seen = problems(driver)
         driver.must("inside-mend 600")
-        tap.check(seen and not problems(driver), f"{key}: told and mended", (seen, problems(driver)))
+        tap.check(seen and not problems(driver), f"{key}: told and mended",
+                  (seen, problems(driver)))
     node.ip("link", "del", "saru1i")
     tap.check(any("saru1i is gone" in one for one in problems(driver)), "gone", problems(driver))
     tap.check(driver.must("inside-mend 600")["lost"], "it is to be made anew")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What comes in from a director's inside is decided mirrored: both directions of a connection are of
-one block, and so are echoes and errors. Real packets, whose block is read off one bit at a time as in
-nft_golden_test.py. See inside_lab.py.
+"""What comes in from a director's inside is decided mirrored: both directions of a connection are
+of one block, and so are echoes and errors. Real packets, whose block is read off one bit at a time
+as in nft_golden_test.py. See inside_lab.py.
 """
 import ipaddress
 import json

@@ -268,9 +268,8 @@ void World::commit(unsigned node) {
   const nft::Contents contents = contents_for(m, writing);
   const Transaction batch =
       writing.rebuild ? anew(config, contents) : changes(config, p.known, contents);
-  const BlockSet before = m.kernel.accepting().owned;
   if (m.kernel.commit(batch, kernel_time(m))) {
-    if (settings_.syncs) look_at_taken(node, before);
+    if (settings_.syncs) look_at_taken(node);
     m.set_back = m.has_slept = false;
     counts.switches += writing.write.config ? 1 : 0;
     look_at_kernel(node);
@@ -329,7 +328,7 @@ void World::prepare(unsigned node, const PlaceFlows& action) {
   const Time takes = static_cast<Time>(lingers_.below(longest)) * kMs;
   at(now_ + takes, [=, this, pid = machines_[node].process->id.pid] {
     Process* still = process_of(node, pid);
-    if (still == nullptr || machines_[node].asleep) return;
+    if (still == nullptr) return;
     if (still->prepared.blocks() != action.blocks.blocks()) still->prepared = action.blocks;
     still->prepared |= action.blocks;
     still->own.push_back(FlowsPlaced{action.ticket, action.blocks});
@@ -351,12 +350,13 @@ void World::sync_soon(unsigned node) {
   });
 }
 
-void World::look_at_taken(unsigned node, const BlockSet& before) {
+// What others took out of the kernel, and comes back, was ours all the time.
+void World::look_at_taken(unsigned node) {
   Node& m = machines_[node];
   Process& p = *m.process;
   const BlockSet owned = m.kernel.accepting().owned;
-  if (owned.empty()) return;
-  const BlockSet taken = before.blocks() == owned.blocks() ? owned - before : owned;
+  const BlockSet taken = p.written.blocks() == owned.blocks() ? owned - p.written : owned;
+  p.written = owned;
   const bool known = p.prepared.blocks() == owned.blocks();
   if (!taken.empty() && (!known || !(taken - p.prepared).empty())) {
     fail("n" + std::to_string(node + 1) + " takes blocks whose connections are not there");

@@ -110,6 +110,7 @@ struct Process {
   std::deque<Action> todo;      // of the last step, not yet carried out
   std::optional<Writing> writing;
   BlockSet prepared{};   // their connections are in the kernel; taken since: no longer in here
+  BlockSet written{};    // owned, as this process wrote it last
   bool syncing = false;  // Synced is on its way
   std::optional<Accepting> known;  // what the sets held when last read
   Outbox outbox{1024, 50};
@@ -273,7 +274,7 @@ class World {
   void end_lingering(unsigned node);
   void prepare(unsigned node, const PlaceFlows& action);
   void sync_soon(unsigned node);
-  void look_at_taken(unsigned node, const BlockSet& before);
+  void look_at_taken(unsigned node);
   void schedule_wake(unsigned node);
 
   // faults.cpp
