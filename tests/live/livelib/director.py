@@ -95,12 +95,13 @@ class Judge:
     """Counts packets that two nodes forwarded. It knows ports by name, so a boot changes nothing."""
 
     # Not by whom it is sent to: two directors may choose two servers. UDP often has the id 0; the
-    # first 8 bytes of data are the number of the probe. IPv6 has no id.
+    # first 8 bytes of data are the number of the probe. IPv6 has no id; TCP's clock tells as well.
     KINDS = {
         "tcp": ("ip protocol tcp", "ip saddr . ip id . tcp sport . tcp sequence . tcp ackseq"),
         "udp": ("ip protocol udp", "ip saddr . udp sport . udp dport . @th,64,64"),
         "icmp": ("ip protocol icmp", "ip saddr . ip id . icmp type . icmp sequence"),
-        "tcp6": ("ip6 nexthdr tcp", "ip6 saddr . tcp sport . tcp sequence . tcp ackseq"),
+        "tcp6": ("ip6 nexthdr tcp", "ip6 saddr . tcp sport . tcp sequence . tcp ackseq . "
+                 "tcp option timestamp tsval"),
     }
 
     def __init__(self, cluster, folder):

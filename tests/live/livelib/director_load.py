@@ -139,6 +139,7 @@ class DirectorRun(Run):
         super().__init__(cluster, folder, **how)
         self.servers = RealServers(cluster)
         self.answering = cluster.servers
+        self.connections_move = True
 
     def probe(self, probed, rate=PROBE_RATE):
         """Fewer than elsewhere: each passes the machine twice, beside all that is held."""

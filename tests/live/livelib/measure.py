@@ -40,6 +40,7 @@ class Run:
         self.cluster, self.folder, self.say = cluster, folder, say
         self.servers = Servers(cluster)
         self.answering = cluster.nodes  # whose names the answers carry
+        self.connections_move = False   # connections=sync: a connection may change its node
         self.monitors = {}
         self.events = []
         self.windows = []  # (figures, first ns, last ns, requests that a crash must break)
@@ -52,7 +53,8 @@ class Run:
         self.servers.start()
         self.settled(60, "all kernels to hold the agreed table")
         link = cluster.run(cluster.nodes[0], "ip", "-j", "link", "show", "saru1").stdout
-        self.witness = Witness(cluster, self.folder, json.loads(link)[0]["address"])
+        self.witness = Witness(cluster, self.folder, json.loads(link)[0]["address"],
+                               connections_move=self.connections_move)
         self.listener = Listener(cluster, self.folder, cluster.nodes[0])
         for node in cluster.living():
             self.monitors[node] = Monitor(cluster, self.folder, node)
