@@ -221,6 +221,10 @@ class Run:
         both = [block for block in moved if block in taken and block in start]
         return percentiles([(taken[block] - start[block]) / 1e6 for block in both])
 
+    def broken_by_move(self, request, changes):
+        """Whether a request may have failed because its block moved meanwhile."""
+        return broken_by_a_move(request, changes)
+
     def stop(self):
         """Ends the load; completes the figures with the requests; returns the totals."""
         answers = self.http.stop()
@@ -229,7 +233,7 @@ class Run:
             requests = self.http.requests(first_ns, last_ns)
             lost = [one for one in requests if one["result"] != "ok"]
             died = [one for one in lost if one["start_ns"] <= broken.get(one["block"], 0)]
-            moved = [one for one in lost if one not in died and broken_by_a_move(one, changes)]
+            moved = [one for one in lost if one not in died and self.broken_by_move(one, changes)]
             figures["requests"] = len(requests)
             figures["failed"] = len(lost)
             figures["failed_by_move"] = len(moved)
