@@ -16,7 +16,7 @@ from livelib.measure import PROBE_RATE, Run
 SPEAKS_S = 2.2  # each held session has spoken within that
 PING_S = 0.2
 PROBES_PER_S = 100
-YOUNG_NS = 150 * 10**6  # twice the interval between two reports of connections, and a request's time
+YOUNG_NS = 150 * 10**6  # twice the interval between two reports, and a request's time
 HELD, HELD6, OUTGOING = 1000, 40, 40  # sessions
 
 
