@@ -94,7 +94,8 @@ class Sarud {
     auto table = nft::Table::open(std::move(wanted));
     must(table.has_value(), "a table");
     auto watch = nft::Watch::open(*table);
-    auto link = nft::Link::open(*table, options.addresses, std::chrono::seconds(3600));
+    auto link =
+        nft::Link::open(*table, nft::Side::kOutside, options.addresses, std::chrono::seconds(3600));
     must(watch && link, "a link");
     return {std::move(*table), std::move(*watch), std::move(*link)};
   }

@@ -329,8 +329,10 @@ void World::prepare(unsigned node, const PlaceFlows& action) {
   at(now_ + takes, [=, this, pid = machines_[node].process->id.pid] {
     Process* still = process_of(node, pid);
     if (still == nullptr) return;
-    if (still->prepared.blocks() != action.blocks.blocks()) still->prepared = action.blocks;
-    still->prepared |= action.blocks;
+    if (action.blocks.blocks() == still->state->config.blocks) {
+      if (still->prepared.blocks() != action.blocks.blocks()) still->prepared = action.blocks;
+      still->prepared |= action.blocks;
+    }
     still->own.push_back(FlowsPlaced{action.ticket, action.blocks});
     pump_soon(node, 0);
   });
@@ -340,7 +342,7 @@ void World::sync_soon(unsigned node) {
   Process& p = *machines_[node].process;
   if (p.syncing || p.state->synced || !p.state->view.confirmed) return;
   p.syncing = true;
-  const unsigned longest = lingers_.below(8) == 0 ? 5000 : 300;
+  const unsigned longest = !healing_ && lingers_.below(8) == 0 ? 1500 : 300;
   at(now_ + static_cast<Time>(lingers_.below(longest)) * kMs, [=, this, pid = p.id.pid] {
     Process* still = process_of(node, pid);
     if (still == nullptr) return;
@@ -365,7 +367,8 @@ void World::look_at_taken(unsigned node) {
   if (taken.empty() || p.state->synced) return;
   for (const ProcessId& process : effective_members(*p.state)) {
     const auto& hello = p.state->view.peers.at(process).hello;
-    if (hello && hello->synced && hello->eligible && hello->weight > 0) {
+    if (hello && hello->synced && hello->eligible && hello->weight > 0 &&
+        hello->config_hash == p.state->view.config_hash) {
       fail("n" + std::to_string(node + 1) + " takes blocks before it knows the connections that " +
            hello->node_name + " knows");
     }
