@@ -6,7 +6,7 @@
     ask.py udp ADDRESS PORT SOURCE…           a datagram from each, and no socket for answers
     ask.py flags ADDRESS PORT SOURCE FLAGS    one TCP segment with these flags (a number), of no
                                               connection; the flags of what comes back, or null
-    ask.py protocol ADDRESS NUMBER SOURCE     a packet of that protocol, the first two bytes SOURCE"""
+    ask.py protocol ADDRESS NUMBER SOURCE     a packet of that protocol that begins with SOURCE"""
 import json
 import socket
 import struct

@@ -92,7 +92,7 @@ def perform(story, cluster, options, folder):
     story.step("Connections through the directors")
     show = Show(story, cluster, folder)
     story.say(f"{show.traffic.total} TCP connections are held: " + ", ".join(show.traffic.sessions)
-              + ".", "Each carries numbered data with a checksum, four times a second. Beside them:",
+              + ".", "Each carries numbered data with a checksum, four times a second. Beside them",
               "a download, pings, fresh HTTP requests, UDP.")
     show.held()
     show.all_events([name for name in options.events if name in EVENTS])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Directors: every node forwards, with NAT, between the outside (eth0) and real servers inside (eth1).
+"""Directors: every node forwards, with NAT, between the outside (eth0) and servers inside (eth1).
 
     client 10.77.0.250 ──┬── eth0   n1 n2 n3   eth1 ──┬── s1 10.79.1.1
                          │   both addresses are       └── s2 10.79.1.2
@@ -92,15 +92,16 @@ def switch(cluster, *argv, check=True):
 
 
 class Judge:
-    """Counts packets that two nodes forwarded. It knows ports by name, so a boot changes nothing."""
+    """Counts packets that two nodes forwarded. It knows ports by name: a boot changes nothing."""
 
     # Not by whom it is sent to: two directors may choose two servers. UDP often has the id 0; the
-    # first 8 bytes of data are the number of the probe. IPv6 has no id.
+    # first 8 bytes of data are the number of the probe. IPv6 has no id; TCP's clock tells as well.
     KINDS = {
         "tcp": ("ip protocol tcp", "ip saddr . ip id . tcp sport . tcp sequence . tcp ackseq"),
         "udp": ("ip protocol udp", "ip saddr . udp sport . udp dport . @th,64,64"),
         "icmp": ("ip protocol icmp", "ip saddr . ip id . icmp type . icmp sequence"),
-        "tcp6": ("ip6 nexthdr tcp", "ip6 saddr . tcp sport . tcp sequence . tcp ackseq"),
+        "tcp6": ("ip6 nexthdr tcp", "ip6 saddr . tcp sport . tcp sequence . tcp ackseq . "
+                 "tcp option timestamp tsval"),
     }
 
     def __init__(self, cluster, folder):

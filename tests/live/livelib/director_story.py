@@ -2,6 +2,7 @@
 """What happens to directors, one after the other, while connections are held through them."""
 from livelib import blocks, director
 from livelib.director_load import HELD, PING_S, RealServers, Sessions, Traffic
+from livelib.load import Monitor
 from livelib.tap import check_totals, tell
 
 
@@ -60,6 +61,8 @@ class Story:
                                     f"the others to take the blocks of {node}")
                 self.cluster.rig("boot", node)
                 self.cluster.refresh()
+                # Beside the one that ended with the node and saw its blocks go.
+                self.run.monitors[f"{node} again"] = Monitor(self.cluster, self.run.folder, node)
                 blocks.wait_settled(self.cluster, self.cluster.living(), 90,
                                     f"{node} to have its share again")
         return self.run.disturb("rolling restart", act, seconds=120)

@@ -81,14 +81,15 @@ class Servers:
 class Witness:
     """saru-witness on all ports of the switch, from now on to the end of the run."""
 
-    def __init__(self, cluster, folder, shared_mac, address=ADDRESS):
+    def __init__(self, cluster, folder, shared_mac, address=ADDRESS, connections_move=False):
         self.records = f"{folder}/records"
         self.output = f"{folder}/witness.jsonl"
         self.errors = f"{folder}/witness.err"
         netns = f"{cluster.name}-lan"
         argv = real_time([program("saru-witness"), *each("--address", address), "--shared-mac",
                           shared_mac, "--records", self.records, "--output", self.output,
-                          "--ring-kib", "65536"])
+                          "--ring-kib", "65536",
+                          *(["--connections-move"] if connections_move else [])])
         for machine in cluster.nodes + ["client"]:
             argv += ["--link", f"{machine}={netns}:{machine}"]
         for node in cluster.nodes:

@@ -40,6 +40,7 @@ class Run:
         self.cluster, self.folder, self.say = cluster, folder, say
         self.servers = Servers(cluster)
         self.answering = cluster.nodes  # whose names the answers carry
+        self.connections_move = False   # connections=sync: a connection may change its node
         self.monitors = {}
         self.events = []
         self.windows = []  # (figures, first ns, last ns, requests that a crash must break)
@@ -52,7 +53,8 @@ class Run:
         self.servers.start()
         self.settled(60, "all kernels to hold the agreed table")
         link = cluster.run(cluster.nodes[0], "ip", "-j", "link", "show", "saru1").stdout
-        self.witness = Witness(cluster, self.folder, json.loads(link)[0]["address"])
+        self.witness = Witness(cluster, self.folder, json.loads(link)[0]["address"],
+                               connections_move=self.connections_move)
         self.listener = Listener(cluster, self.folder, cluster.nodes[0])
         for node in cluster.living():
             self.monitors[node] = Monitor(cluster, self.folder, node)
@@ -219,6 +221,10 @@ class Run:
         both = [block for block in moved if block in taken and block in start]
         return percentiles([(taken[block] - start[block]) / 1e6 for block in both])
 
+    def broken_by_move(self, request, changes):
+        """Whether a request may have failed because its block moved meanwhile."""
+        return broken_by_a_move(request, changes)
+
     def stop(self):
         """Ends the load; completes the figures with the requests; returns the totals."""
         answers = self.http.stop()
@@ -227,7 +233,7 @@ class Run:
             requests = self.http.requests(first_ns, last_ns)
             lost = [one for one in requests if one["result"] != "ok"]
             died = [one for one in lost if one["start_ns"] <= broken.get(one["block"], 0)]
-            moved = [one for one in lost if one not in died and broken_by_a_move(one, changes)]
+            moved = [one for one in lost if one not in died and self.broken_by_move(one, changes)]
             figures["requests"] = len(requests)
             figures["failed"] = len(lost)
             figures["failed_by_move"] = len(moved)

@@ -101,7 +101,8 @@ def agents(given):
 
 def make_config(rig, options):
     return {"name": rig.name, "nodes": options.nodes, "servers": options.servers,
-            "inside": options.inside, "token": options.token, "consensus": options.consensus, "crypto": options.crypto,
+            "inside": options.inside,
+            "token": options.token, "consensus": options.consensus, "crypto": options.crypto,
             "two_node": options.two_node, "qdevice": options.qdevice, "stonith": options.stonith,
             "ip_version": options.ip_version,
             "pacemaker": options.pacemaker,
