@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Which events conntrack tells of the connections whose packets this node accepts
 // (TableConfig::syncs): those by which another node could go on with them, and no more. A short TCP
-// connection has two then, not seven.
+// connection has three then, not seven.
 //
 //   events     behind conntrack: what begins
 //     └─► told, from outside or inside
@@ -16,23 +16,15 @@ constexpr std::uint32_t kDestroy = 1U << 2, kReply = 1U << 3, kAssuredNow = 1U <
                         kHelper = 1U << 6, kMarked = 1U << 7, kShifted = 1U << 8,
                         kLabelled = 1U << 10;
 constexpr std::uint32_t kWorthTelling =
-    kDestroy | kAssuredNow | kHelper | kMarked | kShifted | kLabelled;
-
-Expressions tell(std::uint32_t events) {
-  return {LoadConstant{host_bytes(events)}, StoreConnection{NFT_CT_EVENTMASK}};
-}
+    kDestroy | kReply | kAssuredNow | kHelper | kMarked | kShifted | kLabelled;
 
 }  // namespace
 
 std::vector<Chain> event_chains(const TableConfig& config) {
   Chain told{"told", "what conntrack tells sarud of a connection", std::nullopt, {}};
-  for (const bool v4 : {true, false}) {
-    if (!has_family(config, v4)) continue;
-    const std::uint8_t icmp = (v4 ? kIcmp4 : kIcmp6).l4proto;
-    told.rules.push_back({"is as good as assured once it is answered",
-                          protocol(icmp) + tell(kWorthTelling | kReply) + Expressions{accept()}});
-  }
-  told.rules.push_back({"assured, over, marked, helped", tell(kWorthTelling)});
+  told.rules.push_back(
+      {"answered, assured, over; mark, labels, helper",
+       {LoadConstant{host_bytes(kWorthTelling)}, StoreConnection{NFT_CT_EVENTMASK}}});
   Chain events{"events", "", Hook{NF_INET_PRE_ROUTING, kBehindConntrack, "", true}, {}};
   events.rules.push_back({"only what begins",
                           {LoadConnection{NFT_CT_STATE}, Mask{host_bytes(kNew)},

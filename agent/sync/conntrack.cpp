@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "agent/sync/conntrack.h"
 
-#include <arpa/inet.h>
 #include <sys/socket.h>
 
 // After libc's headers, to which they give way.
-#include <linux/netfilter/nf_conntrack_common.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_conntrack.h>
 
@@ -134,17 +132,13 @@ Result<ConntrackDump> ConntrackDump::open() {
 
 int ConntrackDump::fd() const { return impl_->socket.fd(); }
 
-Result<void> ConntrackDump::begin(Which which) {
+Result<void> ConntrackDump::begin() {
   impl_->socket.drain(impl_->buffer);
   nft::Batch& batch = nft::scratch();
   nlmsghdr* message = batch.add(type_of(IPCTNL_MSG_CT_GET), NLM_F_DUMP, kDumping);
   auto* generic = static_cast<nfgenmsg*>(mnl_nlmsg_put_extra_header(message, sizeof(nfgenmsg)));
   generic->nfgen_family = AF_UNSPEC;
   generic->version = NFNETLINK_V0;
-  if (which == Which::kHalfOpen) {
-    mnl_attr_put_u32(message, CTA_STATUS, htonl(IPS_SEEN_REPLY));
-    mnl_attr_put_u32(message, CTA_STATUS_MASK, htonl(IPS_SEEN_REPLY | IPS_ASSURED));
-  }
   impl_->sequence = message->nlmsg_seq;
   if (const auto refusal = impl_->socket.send(batch)) return nft::fail(*refusal);
   return {};

@@ -70,10 +70,8 @@ class ConntrackDump {
 
   int fd() const;  // readable when there is something to read()
 
-  // Asks for all connections, or for those that were answered and are not assured; an earlier dump
-  // is given up.
-  enum class Which : std::uint8_t { kAll, kHalfOpen };
-  nft::Result<void> begin(Which which = Which::kAll);
+  // Asks for all connections; an earlier dump is given up.
+  nft::Result<void> begin();
 
   // Reads one piece of what has come (a few hundred connections at most). True: that was all. After
   // an error open another one: the kernel may hold on to the broken answer of this socket.

@@ -15,8 +15,6 @@ constexpr std::size_t kFlowsATurn = 500;
 constexpr std::chrono::microseconds kNextTurn{1};
 // More events than this at once (a flush of the table, say) are left to a dump.
 constexpr std::size_t kMostDrained = 1'000'000;
-// A flood of handshakes is not worth the time.
-constexpr std::size_t kMostHalfOpen = 5000;
 
 }  // namespace
 
@@ -65,29 +63,10 @@ bool FlowKernel::read_events(std::size_t most) {
   return read->more;
 }
 
-// A packet that the last ruleset let by may still be on its way to conntrack, for some microseconds,
-// on another CPU. Waiting until all CPUs have passed it (MEMBARRIER_CMD_GLOBAL) took 16 to 25 ms, in
-// which nobody answers.
+// A packet that the last ruleset let by may still be on its way to conntrack, for some
+// microseconds, on another CPU. Waiting until all CPUs have passed it (MEMBARRIER_CMD_GLOBAL) took
+// 16 to 25 ms, in which nobody answers.
 void FlowKernel::drain() { (void)read_events(kMostDrained); }
-
-void FlowKernel::half_open(const std::function<void(Flow&&)>& each) {
-  if (!half_open_) {
-    auto opened = ConntrackDump::open();
-    if (!opened) return;
-    half_open_ = std::move(*opened);
-  }
-  std::size_t count = 0;
-  const auto counted = [&](Flow&& flow) {
-    if (++count <= kMostHalfOpen) each(std::move(flow));
-  };
-  if (!half_open_->begin(ConntrackDump::Which::kHalfOpen)) return half_open_.reset();
-  while (count <= kMostHalfOpen) {
-    const auto ended = half_open_->read(counted);
-    if (!ended) return half_open_.reset();
-    if (*ended) return;
-  }
-  half_open_.reset();  // and with it the rest of the answer
-}
 
 std::optional<Flow> FlowKernel::current(const FlowKey& key) {
   auto flow = writer_->current(key);

@@ -37,9 +37,6 @@ class FlowKernel {
   // Tells of all that has changed until now.
   void drain();
 
-  // Calls each() for every connection that is answered and not assured: of those no event has told
-  // yet. No more than some thousands.
-  void half_open(const std::function<void(Flow&&)>& each);
   // As it is now, with what no event tells; nothing if it is gone.
   std::optional<Flow> current(const FlowKey& key);
 
@@ -75,7 +72,6 @@ class FlowKernel {
   Callbacks callbacks_;
   std::optional<ConntrackEvents> events_;
   std::optional<ConntrackDump> dump_;
-  std::optional<ConntrackDump> half_open_;
   std::optional<ConntrackWriter> writer_;
   std::function<void(Flow&&)> each_;
   std::function<void(bool)> done_;

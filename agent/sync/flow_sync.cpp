@@ -124,15 +124,13 @@ void FlowSync::give_up(const BlockSet& blocks) {
                                   " blocks in " + std::to_string(took.count()) + " us");
 }
 
-// What no event has told: handshakes under way, whose clients would wait in vain for an answer to
-// what they say next, and by how much a helper has shifted sequence numbers.
+// Handshakes under way, whose clients would wait in vain for an answer to what they say next; and,
+// which no event tells, by how much a helper has shifted sequence numbers.
 void FlowSync::take_up_the_rest(const BlockSet& blocks) {
-  kernel_.half_open([&](Flow&& flow) {
-    const auto block = rule_->block_of(flow);
-    if (!block || !blocks.contains(*block) || is_as_good_as_over(flow)) return;
-    replica_.changed(*block, encode_key(flow.key),
-                     encode_value(flow.state, flow.key.v4, flow.key.protocol));
-  });
+  for (auto& [key, one] : half_open_) {
+    if (blocks.contains(one.block)) replica_.changed(one.block, key, std::move(one.value));
+  }
+  std::erase_if(half_open_, [&](const auto& one) { return blocks.contains(one.second.block); });
   std::vector<Flow> helped;
   blocks.for_each([&](BlockId block) {
     replica_.for_each(block, [&](const std::string& key, const std::string& value) {
@@ -181,6 +179,7 @@ void FlowSync::cut_anew(FlowRule rule) {
   wanted_.clear();
   preparing_.clear();
   leftovers_.clear();
+  half_open_.clear();
   if (resync_) resync_->blocks = BlockSet(blocks);
   note_blocks();
 }
@@ -192,7 +191,9 @@ void FlowSync::on_change(Change change, Flow&& flow) {
   if (!block || !mine_.contains(*block)) return;
   if (resync_) resync_->touched.insert(fnv1a(encode_key(flow.key)));
   if (change == Change::kGone) {
-    replica_.over(*block, encode_key(flow.key));
+    const std::string key = encode_key(flow.key);
+    half_open_.erase(key);
+    replica_.over(*block, key);
   } else {
     take_up(*block, flow);
   }
@@ -206,10 +207,17 @@ void FlowSync::take_up(BlockId block, const Flow& flow) {
     if (const auto before = decode(key, *known)) keep_unsaid(before->state, state);
   }
   const Flow whole{flow.key, state};
+  std::string value = encode_value(state, flow.key.v4, flow.key.protocol);
+  const bool half_open = !is_as_good_as_over(whole) && !is_worth_it(whole);
+  if (!half_open) {
+    half_open_.erase(key);
+  } else if (state.seen_reply && half_open_.size() < kMostHalfOpen) {
+    half_open_[key] = {block, std::move(value)};
+  }
   if (is_as_good_as_over(whole)) {
     replica_.over(block, key);
-  } else if (is_worth_it(whole)) {
-    replica_.changed(block, key, encode_value(state, flow.key.v4, flow.key.protocol));
+  } else if (!half_open) {
+    replica_.changed(block, key, std::move(value));
   }
 }
 

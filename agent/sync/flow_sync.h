@@ -13,6 +13,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
@@ -136,6 +137,13 @@ class FlowSync {
 
   std::optional<Nanos> failed_at_;  // when the kernel refused a connection last
   std::uint64_t failed_ = 0;        // of kernel_'s counters at that time
+
+  // Answered, but not yet worth telling; told all the same when the block goes away.
+  struct HalfOpen {
+    BlockId block;
+    std::string value;
+  };
+  std::unordered_map<std::string, HalfOpen> half_open_;
 
   LoopTimer flush_;
   LoopTimer tick_;

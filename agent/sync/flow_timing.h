@@ -10,6 +10,8 @@ namespace saru::sync {
 // Records in one message: with its envelope (at most 100 bytes without excluded members) and
 // Totem's and knet's own headers it fits an Ethernet frame.
 inline constexpr std::size_t kMessageBytes = 1200;
+// A flood of handshakes is not remembered beyond so many.
+inline constexpr std::size_t kMostHalfOpen = 50'000;
 // Own messages of all kinds on their way, beyond which no connections are told: what the lease
 // needs never waits behind more than these.
 inline constexpr std::size_t kOnTheirWay = 8;
