@@ -57,6 +57,9 @@ class Cluster {
                           kernels_work ? "" : "Operation not permitted"});
         }
       }
+      if (const auto* flows = std::get_if<PlaceFlows>(&action); flows != nullptr && flows_answer) {
+        feed(node, FlowsPlaced{flows->ticket, flows->blocks});
+      }
       m.said.push_back(std::move(action));
     }
   }
@@ -123,12 +126,21 @@ class Cluster {
     }
     return false;
   }
+  // The last action of a kind; there must be one.
+  template <class What>
+  const What& last(std::uint32_t node) const {
+    const auto& said = members_.at(node).said;
+    for (auto it = said.rbegin();; ++it) {
+      if (const auto* what = std::get_if<What>(&*it)) return *what;
+    }
+  }
   std::vector<KernelWrite>& writes(std::uint32_t node) { return members_.at(node).writes; }
   std::deque<std::pair<std::uint32_t, Message>>& order() { return order_; }
 
   Nanos now = milliseconds(1000000);
   bool kernels_answer = true;
   bool kernels_work = true;
+  bool flows_answer = true;
   std::set<std::uint32_t> deaf, stopped;
 
  private:
