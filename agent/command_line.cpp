@@ -26,7 +26,7 @@ constexpr Described kValues[] = {
      "src-addr-port\""},
     {"seed", "N", "0 to 4294967295, of src-addr-port, the same on all nodes (derived from the id)"},
     {"delivery", "flood", "how packets get to every node (flood)"},
-    {"connections", "none", "what becomes of a moved block's connections: none, stay"},
+    {"connections", "none", "what becomes of a moved block's connections: none, stay, sync"},
     {"mac", "MAC", "shared MAC address (default: derived from the id)"},
     {"weight", "N", "this node's share compared to the others' (1); 0 owns nothing"},
     {"lease-ms", "MS", "how long a node may go on unheard (default: 1.25 x (token + consensus))"},

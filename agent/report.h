@@ -36,7 +36,7 @@ struct Surroundings {
   std::optional<Repair> repair;
   std::map<NodeId, std::string> names;
   std::optional<unsigned> lingering_connections;  // as last counted; nullopt: nothing lingers
-  std::optional<sync::FlowStatus> flows;  // where connections are synchronised
+  std::optional<sync::FlowStatus> flows;          // where connections are synchronised
   std::string flows_problem;
   std::string blind;  // why nothing would be heard of a fencing; empty: it would, or need not
   std::vector<std::string> warnings;  // what is wrong with the link and sarud cannot put right
@@ -54,7 +54,8 @@ struct Surroundings {
 //  "flows": null or {"synced", "known", "own", "unsent", "blocks_wanted", "not_heard": [node id],
 //   "putting", "told", "learned", "wholes", "refused", "damaged", "gaps", "repeated", "events",
 //   "overruns", "injected", "replaced", "removed", "failed"},
-//  "restored": null or {"ms_ago", "what"}, "config": {"hash", "next": null or hash, "waiting_for": [node]},
+//  "restored": null or {"ms_ago", "what"},
+//  "config": {"hash", "next": null or hash, "waiting_for": [node]},
 //  "view": {"open", "ring", "round", "confirmed", "reason", "age_ms", "moved"},
 //  "partner": null or {"node", "closed", "may_hold", "blind": null or reason},
 //  "members": [{"id", "node", "owns", "weight", "state"}], "warnings": [sentence],

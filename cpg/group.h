@@ -73,8 +73,8 @@ class Group {
   [[nodiscard]] tl::expected<void, CorosyncError> send(const Message& message);
 
   bool joined() const;
-  MemberId me() const;   // valid while joined()
-  bool flushed() const;  // nothing queued, nothing in flight
+  MemberId me() const;          // valid while joined()
+  bool flushed() const;         // nothing queued, nothing in flight
   std::size_t waiting() const;  // own messages, queued and in flight
   Counters counters() const;
 

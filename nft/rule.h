@@ -85,8 +85,8 @@ struct Foreign {  // nothing of ours; appears only in what was read
   bool operator==(const Foreign&) const = default;
 };
 using Expression =
-    std::variant<LoadMeta, LoadConnection, StoreConnection, LoadPayload, StorePayload, Mask, Hash, ToBigEndian,
-                 Compare, Lookup, Count, LoadConstant, TproxyToPort, Verdict, Foreign>;
+    std::variant<LoadMeta, LoadConnection, StoreConnection, LoadPayload, StorePayload, Mask, Hash,
+                 ToBigEndian, Compare, Lookup, Count, LoadConstant, TproxyToPort, Verdict, Foreign>;
 
 struct Rule {
   std::string comment;

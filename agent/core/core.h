@@ -137,8 +137,8 @@ struct AuditRequested {
 };
 
 using EventBody = std::variant<GroupChanged, RingChanged, QuorumChanged, Received, NotUnderstood,
-                               KernelDone, KernelDisturbed, LingerEnded, FlowsPlaced, Synced, Joined,
-                               Tick, SetEligible, SetWeight, VotesChanged, Reconfigure,
+                               KernelDone, KernelDisturbed, LingerEnded, FlowsPlaced, Synced,
+                               Joined, Tick, SetEligible, SetWeight, VotesChanged, Reconfigure,
                                StopRequested, Disconnected, Fenced, ConfirmedDead, AuditRequested>;
 struct Event {
   Instant now;
@@ -198,7 +198,8 @@ struct Log {
   std::string text;
 };
 
-using Action = std::variant<Send, KernelWrite, PlaceFlows, Rejoin, Left, ReplyAudit, AuditAnswer, Log>;
+using Action =
+    std::variant<Send, KernelWrite, PlaceFlows, Rejoin, Left, ReplyAudit, AuditAnswer, Log>;
 
 struct Step;  // agent/core/state.h: {State state; std::vector<Action> actions;}
 [[nodiscard]] Step step(State state, const Event& event);

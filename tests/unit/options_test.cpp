@@ -137,8 +137,7 @@ INSTANTIATE_TEST_SUITE_P(
         Bad{"services", "443 by src-addr, 80 by dst-port, 443 by dst-addr",
             "services: \"443 by dst-addr\" is said twice: also \"443 by src-addr\""},
         Bad{"delivery", "steer", "delivery steer does not exist yet in this version; use flood"},
-        Bad{"connections", "sync",
-            "connections sync does not exist yet in this version; use none or stay"},
+        Bad{"connections", "share", "connections \"share\" is unknown; use none or stay or sync"},
         Bad{"mac", "02:00", "mac \"02:00\" is not a MAC address like 02:5a:72:00:00:01"},
         Bad{"mac", "01:00:5e:00:00:01",
             "mac 01:00:5e:00:00:01 is a multicast address; delivery flood needs a unicast one"},
@@ -202,7 +201,7 @@ TEST(Options, WhatDoesNotGoWithAnInsideIsRefused) {
             "services do not go with inside-ip: what hosts inside answer comes from ports that NAT "
             "may have changed; leave services out");
   EXPECT_EQ(sentence(director({{"connections", "stay"}})),
-            "connections stay does not go with inside-ip; use none");
+            "connections stay does not go with inside-ip; use sync or none");
   std::string many;
   for (int i = 1; i <= 64; ++i) many += "10.2.0." + std::to_string(i) + ",";
   EXPECT_EQ(sentence(director({{"inside-ip", many}})),
