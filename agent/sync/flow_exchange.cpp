@@ -159,6 +159,11 @@ void FlowSync::on_view() {
   view_ = s.view.id;
   not_heard_.clear();
   wanted_.clear();
+  std::set<MemberId> members;
+  for (const auto& [process, peer] : s.view.peers) {
+    if (peer.id) members.insert(*peer.id);
+  }
+  replica_.keep_senders(members);
   for (const auto& [process, blocks] : authors()) {
     if (process == s.me.process) {
       tell_digest(blocks);

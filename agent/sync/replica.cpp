@@ -332,9 +332,10 @@ void Replica::joined_anew() {
   sequence_ = 0;
 }
 
-void Replica::forget_sender(const MemberId& sender) {
-  staging_.erase(sender);
-  heard_.erase(sender);
+void Replica::keep_senders(const std::set<MemberId>& senders) {
+  const auto gone = [&](const auto& one) { return !senders.contains(one.first); };
+  std::erase_if(staging_, gone);
+  std::erase_if(heard_, gone);
 }
 
 void Replica::drop_news(const BlockSet& blocks) {

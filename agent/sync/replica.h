@@ -14,6 +14,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -76,8 +77,8 @@ class Replica {
 
   // The group was left and joined again: what was on its way is lost, and no block is ours.
   void joined_anew();
-  // A process has left: what it began to say is not continued.
-  void forget_sender(const MemberId& sender);
+  // These are all who may speak now: what others have begun to say is not continued.
+  void keep_senders(const std::set<MemberId>& senders);
   // Not our blocks any more: news of them are nobody's business.
   void drop_news(const BlockSet& blocks);
   // The blocks mean other connections now, or are as many as `blocks`.

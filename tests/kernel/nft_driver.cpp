@@ -376,6 +376,7 @@ int main(int argc, char** argv) {
   app.add_option("--selector", selector)->default_val("src-port");
   app.add_option("--services", services);
   app.add_flag("--stays", driver.config.stays, "connections stay while their block moves");
+  app.add_flag("--syncs", driver.config.syncs, "conntrack tells of the connections");
   app.add_option("--seed", driver.config.selection.seed);
   app.add_flag("--plain", plain, "do not ask the kernel to protect the tables");
   app.add_flag("--twins", twins, "protect them as a kernel before 6.9 can");
