@@ -10,6 +10,8 @@ namespace {
 // A node that has just come is ready once it knows the connections, so that Pacemaker takes the
 // next one down no earlier; but not later than this.
 constexpr std::chrono::seconds kLongestWait{15};
+// Of the queue of own messages; the rest is for those that the lease and the blocks need.
+constexpr std::size_t kShareOfQueue = Group::kMaxQueued / 2;
 
 bool is_about_flows(const EventBody& body) {
   const auto* received = std::get_if<Received>(&body);
@@ -39,6 +41,7 @@ tl::expected<void, Failure> Daemon::start_flows() {
       loop_, flow_rule_of(options_),
       sync::FlowHost{[this]() -> const State& { return state_; },
                      [this](Body body) {
+                       if (group_.waiting() >= kShareOfQueue) return false;
                        return group_.send(make_message(state_, std::move(body))).has_value();
                      },
                      [this] { return group_.waiting(); },

@@ -82,6 +82,7 @@ Nanos wait_after(const std::optional<Marker>& last, Nanos lease) {
 
 std::vector<IpAddress> ips(const std::vector<ServiceAddress>& addresses) {
   std::vector<IpAddress> all;
+  all.reserve(addresses.size());
   for (const ServiceAddress& address : addresses) all.push_back(address.ip);
   return all;
 }

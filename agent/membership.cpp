@@ -14,6 +14,7 @@ using std::string;
 // ";ADDRESS" of each, in no order of the list.
 string sorted_text(const std::vector<ServiceAddress>& list) {
   std::vector<string> addresses;
+  addresses.reserve(list.size());
   for (const ServiceAddress& address : list) addresses.push_back(address.text());
   std::sort(addresses.begin(), addresses.end());
   string all;

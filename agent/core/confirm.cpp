@@ -20,7 +20,6 @@ void Machine::confirm_if_complete() {
   s.switching = s.next && s.next->hash == s.view.config_hash;
   forget_longer_leases();
   assign_blocks();
-  look_who_is_synced();
   log_view();
   send_beat();
 }

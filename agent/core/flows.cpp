@@ -20,19 +20,6 @@ bool Machine::counts_as_synced(const Hello& hello) const {
   });
 }
 
-// Where nobody knows more than others, all know everything: that is how a cluster begins. All say
-// so from the next Hello on.
-void Machine::look_who_is_synced() {
-  if (!s.config.syncs || s.synced || !has_quorum(s)) return;
-  const auto members = effective_members(s);
-  const bool nobody = std::none_of(members.begin(), members.end(), [this](ProcessId process) {
-    return s.view.peers.at(process).hello->synced;
-  });
-  if (!nobody) return;
-  s.synced = true;
-  s.need_round = RoundReason::kChange;
-}
-
 void Machine::on(const Synced&) {
   if (s.synced || s.phase != Phase::kIn) return;
   s.synced = true;

@@ -143,6 +143,7 @@ void Machine::finish_switch() {
   s.config.lease = next.lease;
   s.longest_lease = std::max(s.longest_lease, next.lease);
   s.need_round = RoundReason::kConfig;
+  if (s.view.foreign) s.synced = false;  // what was told of other blocks went by
   if (s.config.blocks == next.blocks) return;
   // Nothing is held, and the sets of the open view mean nothing any more.
   const BlockSet none(next.blocks);

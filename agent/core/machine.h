@@ -133,7 +133,6 @@ struct Machine {
   // flows.cpp: connections that whoever takes their block goes on with
   void on(const FlowsPlaced& event);
   void on(const Synced& event);
-  void look_who_is_synced();
   bool counts_as_synced(const Hello& hello) const;
   void prepare(const BlockSet& blocks);
   BlockSet prepared_of(const BlockSet& ready) const;

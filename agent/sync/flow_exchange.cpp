@@ -30,14 +30,13 @@ void FlowSync::pump_soon() {
   if (!flush_.running()) flush_.start(kGather);
 }
 
+// What cannot be sent now is tried again at the next tick.
 void FlowSync::tell_digest(const BlockSet& blocks) {
-  told_digest_ = host_.now();
-  if (!blocks.empty()) (void)host_.send(replica_.digest(blocks));
+  if (host_.send(replica_.digest(blocks))) told_digest_ = host_.now();
 }
 
 void FlowSync::ask(const MemberId& from, const BlockSet& blocks) {
-  asked_ = host_.now();
-  (void)host_.send(FlowsWanted{from, blocks});
+  if (host_.send(FlowsWanted{from, blocks})) asked_ = host_.now();
 }
 
 // ---- Who tells what ----------------------------------------------------------------------------
@@ -47,19 +46,44 @@ std::map<ProcessId, BlockSet> FlowSync::authors() const {
   std::map<ProcessId, BlockSet> result;
   BlockSet rest(mine_.blocks());
   rest.fill();
+  std::vector<ProcessId> all;
   std::optional<ProcessId> first;
   for (const ProcessId& process : effective_members(s)) {
     const auto& hello = s.view.peers.at(process).hello;
-    if (!hello || hello->held.blocks() != mine_.blocks()) continue;
+    if (!hello || hello->config_hash != s.config.config_hash) continue;
+    if (hello->held.blocks() != mine_.blocks()) continue;
+    all.push_back(process);
     const BlockSet held = hello->held & rest;
     if (!held.empty()) result[process] = held;
     rest -= hello->held;
     if (hello->synced && !first) first = process;
   }
-  if (!first || rest.empty()) return result;
-  const auto [place, is_new] = result.try_emplace(*first, rest);
-  if (!is_new) place->second |= rest;
+  for (const ProcessId& process : all) {
+    if (first && process != *first) continue;
+    const auto [place, is_new] = result.try_emplace(process, rest);
+    if (!is_new) place->second |= rest;
+  }
   return result;
+}
+
+// Nobody knows more than others: how a cluster begins, and after all have lost sight of each other.
+// Then each tells all that it knows of nobody's blocks, and that is put together.
+bool FlowSync::nobody_knows_more() const {
+  const State& s = host_.state();
+  const auto members = effective_members(s);
+  return std::none_of(members.begin(), members.end(), [&s](const ProcessId& process) {
+    const auto& hello = s.view.peers.at(process).hello;
+    return hello && hello->synced;
+  });
+}
+
+// By a Hello of this view.
+bool FlowSync::is_held(BlockId block) const {
+  const auto& peers = host_.state().view.peers;
+  return std::any_of(peers.begin(), peers.end(), [&](const auto& entry) {
+    const auto& hello = entry.second.hello;
+    return hello && block.value < hello->held.blocks() && hello->held.contains(block);
+  });
 }
 
 // Of what we hold ourselves nobody tells us anything.
@@ -111,7 +135,8 @@ void FlowSync::on(const Flows& flows, const Message& message) {
     return pump();
   }
   if (!now) return;
-  const auto result = replica_.deliver(flows, message.sender, entitled(message.sender));
+  const bool merge = view_ && nobody_knows_more() && !is_held(BlockId{flows.block});
+  const auto result = replica_.deliver(flows, message.sender, entitled(message.sender), merge);
   const auto wanted = wanted_.find(message.sender);
   if (result.gap) {
     host_.log(LogLevel::kNotice, "messages about connections were lost: asking node " +
@@ -125,17 +150,25 @@ void FlowSync::on(const Flows& flows, const Message& message) {
       if (!blocks.empty()) ask(message.sender, blocks);
     }
   }
+  if (wanted != wanted_.end() && flows.kind != Flows::Kind::kChanges) progress_ = host_.now();
   if (!result.whole || wanted == wanted_.end()) return;
   if (wanted->second.blocks() == mine_.blocks()) wanted->second.erase(*result.whole);
   if (wanted->second.empty()) wanted_.erase(wanted);
   look_whether_synced();
+  go_on_preparing();
 }
 
 void FlowSync::on(const FlowDigest& digest, const Message& message) {
   const State& s = host_.state();
   if (message.sender == s.me || !view_ || message.view != *view_ || !is_of_now(message)) return;
   if (digest.blocks.blocks() != mine_.blocks()) return;
-  const BlockSet differing = replica_.differing(digest) & entitled(message.sender);
+  BlockSet differing = replica_.differing(digest) & entitled(message.sender);
+  if (nobody_knows_more()) {
+    // There is nothing to be had of those without any connections.
+    BlockSet known(mine_.blocks());
+    for (const FlowDigest::Entry& entry : digest.entries) known.insert(BlockId{entry.block});
+    differing &= known;
+  }
   not_heard_.erase(message.sender.process);
   progress_ = host_.now();
   wanted_.erase(message.sender);
@@ -176,13 +209,17 @@ void FlowSync::on_view() {
 }
 
 bool FlowSync::waits_for_others() const {
-  return !host_.state().synced && view_ && (!not_heard_.empty() || !wanted_.empty());
+  const State& s = host_.state();
+  if (s.synced) return false;
+  return !view_ || *view_ != s.view.id || !not_heard_.empty() || !wanted_.empty();
 }
 
 void FlowSync::look_whether_synced() {
   const State& s = host_.state();
-  if (s.synced || said_synced_ || !view_ || !has_quorum(s) || waits_for_others()) return;
+  if (s.synced || said_synced_ || s.phase != Phase::kIn || s.view.foreign) return;
+  if (!has_quorum(s) || waits_for_others()) return;
   said_synced_ = true;
+  told_nothing_ = nobody_knows_more();
   host_.log(LogLevel::kNotice, "knows the " + std::to_string(replica_.store().size()) +
                                    " connections that the other members know");
   host_.feed(Synced{});
@@ -191,9 +228,6 @@ void FlowSync::look_whether_synced() {
 // What got lost is asked for again. Nobody waits for ever for somebody who does not answer.
 void FlowSync::ask_again() {
   const Nanos now = host_.now();
-  const std::uint64_t learned = replica_.counters().learned;
-  if (learned != learned_) progress_ = now;
-  learned_ = learned;
   if (!wanted_.empty() && now - std::max(asked_, progress_) >= kTick) {
     for (const auto& [from, blocks] : wanted_) ask(from, blocks);
   }

@@ -43,6 +43,7 @@ nft::Result<void> FlowKernel::open_events() {
 
 // True: there may be more.
 bool FlowKernel::read_events(std::size_t most) {
+  if (!events_) return false;
   const auto read = events_->read(most, [this](Change change, Flow&& flow, std::uint32_t port_id) {
     if (port_id != writer_->port_id()) callbacks_.on_change(change, std::move(flow));
   });
@@ -51,6 +52,7 @@ bool FlowKernel::read_events(std::size_t most) {
     ++counters_.overruns;
     if (const auto again = open_events(); !again) {
       callbacks_.log(LogLevel::kError, again.error().text);
+      events_.reset();  // mend() tries again
     }
     callbacks_.on_lost();
     return false;
@@ -61,6 +63,12 @@ bool FlowKernel::read_events(std::size_t most) {
     callbacks_.on_lost();
   }
   return read->more;
+}
+
+void FlowKernel::mend() {
+  if (events_ || !open_events()) return;
+  callbacks_.log(LogLevel::kNotice, "hears the events of conntrack again");
+  callbacks_.on_lost();
 }
 
 // A packet that the last ruleset let by may still be on its way to conntrack, for some
@@ -134,8 +142,9 @@ void FlowKernel::work() {
     const std::size_t all = std::max(job.gone.size(), job.flows.size());
     const std::size_t now = std::min(left, all - job.at);
     if (!job.gone.empty()) {
-      note(writer_->remove(std::span(job.gone).subspan(job.at, now)));
-      counters_.removed += now;
+      const auto outcome = writer_->remove(std::span(job.gone).subspan(job.at, now));
+      counters_.removed += outcome.done;
+      if (outcome.failed > 0) callbacks_.log(LogLevel::kWarning, outcome.first_error);
     } else if (now > 0) {
       const auto outcome = writer_->inject(std::span(job.flows).subspan(job.at, now));
       counters_.injected += outcome.done;

@@ -34,6 +34,9 @@ class FlowKernel {
   // Opens the sockets. Nothing else may be called before.
   nft::Result<void> start();
 
+  // Listens anew where that has failed; to be called now and then.
+  void mend();
+
   // Tells of all that has changed until now.
   void drain();
 

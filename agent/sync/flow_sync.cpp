@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <memory>
 #include <utility>
 
 #include "agent/core/fnv.h"
@@ -26,6 +27,11 @@ bool is_worth_it(const Flow& flow) {
 bool is_as_good_as_over(const Flow& flow) {
   return flow.key.protocol == kTcp && (flow.state.tcp_state == TCP_CONNTRACK_TIME_WAIT ||
                                        flow.state.tcp_state == TCP_CONNTRACK_CLOSE);
+}
+
+// From ESTABLISHED to LAST_ACK: which of these it is the next owner sees by the next packet.
+bool is_in_use(const FlowState& state) {
+  return state.tcp_state >= TCP_CONNTRACK_ESTABLISHED && state.tcp_state <= TCP_CONNTRACK_LAST_ACK;
 }
 
 }  // namespace
@@ -70,6 +76,7 @@ void FlowSync::note_join() {
   const State& s = host_.state();
   if (s.me == me_) return;
   me_ = s.me;
+  said_synced_ = false;
   replica_.joined_anew();
   not_heard_.clear();
   wanted_.clear();
@@ -155,14 +162,7 @@ void FlowSync::note_synced() {
     return;
   }
   go_on_preparing();
-  // What was in conntrack before others told us of their blocks is older than what they told.
-  if (!said_synced_) return;
-  std::vector<FlowKey> old;
-  for (const auto& [block, key] : leftovers_) {
-    if (!mine_.contains(block) && !there_.contains(block)) old.push_back(key);
-  }
-  leftovers_.clear();
-  kernel_.remove(std::move(old));
+  remove_leftovers();
 }
 
 void FlowSync::cut_anew(FlowRule rule) {
@@ -181,6 +181,7 @@ void FlowSync::cut_anew(FlowRule rule) {
   leftovers_.clear();
   half_open_.clear();
   if (resync_) resync_->blocks = BlockSet(blocks);
+  resync_at_ = host_.now();  // what was not told yet is found again
   note_blocks();
 }
 
@@ -204,20 +205,24 @@ void FlowSync::take_up(BlockId block, const Flow& flow) {
   const std::string key = encode_key(flow.key);
   FlowState state = flow.state;
   if (const std::string* known = replica_.known(block, key)) {
-    if (const auto before = decode(key, *known)) keep_unsaid(before->state, state);
+    if (const auto before = decode(key, *known)) {
+      keep_unsaid(before->state, state);
+      if (is_in_use(before->state) && is_in_use(state)) state.tcp_state = before->state.tcp_state;
+    }
   }
   const Flow whole{flow.key, state};
-  std::string value = encode_value(state, flow.key.v4, flow.key.protocol);
-  const bool half_open = !is_as_good_as_over(whole) && !is_worth_it(whole);
-  if (!half_open) {
-    half_open_.erase(key);
-  } else if (state.seen_reply && half_open_.size() < kMostHalfOpen) {
-    half_open_[key] = {block, std::move(value)};
-  }
   if (is_as_good_as_over(whole)) {
-    replica_.over(block, key);
-  } else if (!half_open) {
-    replica_.changed(block, key, std::move(value));
+    half_open_.erase(key);
+    return replica_.over(block, key);
+  }
+  std::string value = encode_value(state, flow.key.v4, flow.key.protocol);
+  if (is_worth_it(whole)) {
+    half_open_.erase(key);
+    return replica_.changed(block, key, std::move(value));
+  }
+  const bool room = half_open_.size() < kMostHalfOpen || half_open_.contains(key);
+  if (flow.key.protocol == kTcp && state.seen_reply && room) {
+    half_open_[key] = {block, std::move(value)};
   }
 }
 
@@ -226,7 +231,19 @@ void FlowSync::look_at_leftovers() {
       [this](Flow&& flow) {
         if (const auto block = rule_->block_of(flow)) leftovers_.emplace_back(*block, flow.key);
       },
-      [](bool) {});
+      [this](bool) { remove_leftovers(); });
+}
+
+// What was in conntrack before others told us of their blocks is older than what they told. Where
+// nobody could tell anything it may be all there is: the first comparison takes it up.
+void FlowSync::remove_leftovers() {
+  if (!said_synced_ || told_nothing_) return;
+  std::vector<FlowKey> old;
+  for (const auto& [block, key] : leftovers_) {
+    if (!mine_.contains(block) && !there_.contains(block)) old.push_back(key);
+  }
+  leftovers_.clear();
+  kernel_.remove(std::move(old));
 }
 
 void FlowSync::resync(const std::string& why) {
@@ -267,6 +284,11 @@ void FlowSync::end_resync(bool complete) {
       if (!done.seen.contains(name) && !done.touched.contains(name)) replica_.over(block, key);
     });
   });
+  std::erase_if(half_open_, [&](const auto& one) {
+    const std::uint64_t name = fnv1a(one.first);
+    return blocks.contains(one.second.block) && !done.seen.contains(name) &&
+           !done.touched.contains(name);
+  });
   pump_soon();
 }
 
@@ -298,9 +320,15 @@ void FlowSync::prepare(const PlaceFlows& action) {
 // on its way to it.
 void FlowSync::go_on_preparing() {
   const Nanos now = host_.now();
+  const auto is_on_its_way = [this](const BlockSet& blocks) {
+    return std::any_of(wanted_.begin(), wanted_.end(), [&](const auto& asked) {
+      return asked.second.blocks() == blocks.blocks() && asked.second.intersects(blocks);
+    });
+  };
   while (!preparing_.empty()) {
     const Waiting one = preparing_.front();
-    if (waits_for_others() && now - one.since < kLongestHold) {
+    const bool waits = waits_for_others() || is_on_its_way(one.blocks);
+    if (waits && now - one.since < kLongestHold) {
       soon_.start(kRetry);
       return;
     }
@@ -309,11 +337,28 @@ void FlowSync::go_on_preparing() {
   }
 }
 
+// Answered in portions: one kernel write for each block would be too many, one for all too late.
 void FlowSync::put(const Waiting& one) {
-  const auto nothing = [] { return std::vector<Flow>(); };
-  one.blocks.for_each(
-      [&](BlockId block) { kernel_.inject([this, block] { return flows_of(block); }, nullptr); });
-  kernel_.inject(nothing, [this, one] { host_.feed(FlowsPlaced{one.ticket, one.blocks}); });
+  const auto placing =
+      std::make_shared<Placing>(Placing{one.ticket, BlockSet(one.blocks.blocks()), 0});
+  const auto answer = [this, placing] {
+    const BlockSet placed = std::exchange(placing->placed, BlockSet(placing->placed.blocks()));
+    placing->flows = 0;
+    host_.feed(FlowsPlaced{placing->ticket, placed});
+  };
+  one.blocks.for_each([&](BlockId block) {
+    kernel_.inject(
+        [this, block, placing] {
+          std::vector<Flow> flows = flows_of(block);
+          placing->flows += flows.size();
+          return flows;
+        },
+        [block, placing, answer] {
+          placing->placed.insert(block);
+          if (placing->flows >= kFlowsAnAnswer) answer();
+        });
+  });
+  kernel_.inject([] { return std::vector<Flow>(); }, answer);
 }
 
 std::vector<Flow> FlowSync::flows_of(BlockId block) {
@@ -333,6 +378,7 @@ std::vector<Flow> FlowSync::flows_of(BlockId block) {
 
 void FlowSync::on_tick() {
   const Nanos now = host_.now();
+  kernel_.mend();
   remove_what_is_nobodys();
   ask_again();
   if (kernel_.counters().failed != failed_) failed_at_ = now;
@@ -355,8 +401,7 @@ std::string FlowSync::problem() const {
   const Nanos now = host_.now();
   if (failed_at_ && now - *failed_at_ < kRememberFailures) {
     return std::to_string(kernel_.counters().failed) +
-           " connections could not be taken over: " + kernel_.counters().error +
-           " (is net.netfilter.nf_conntrack_max large enough?)";
+           " connections could not be taken over: " + kernel_.counters().error;
   }
   if (waits_for_others() && has_quorum(s) && now - progress_ >= kTick) {
     std::string text = "does not know yet the connections of";

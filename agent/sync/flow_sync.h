@@ -62,6 +62,12 @@ class FlowSync {
     BlockSet blocks{};
     Nanos since{0};
   };
+  // Of one PlaceFlows: what is in place and not answered yet.
+  struct Placing {
+    std::uint64_t ticket = 0;
+    BlockSet placed{};
+    std::size_t flows = 0;
+  };
   // A dump under way that is compared with what is known.
   struct Resync {
     BlockSet blocks{};  // that were ours all the time
@@ -81,6 +87,7 @@ class FlowSync {
   void take_up(BlockId block, const Flow& flow);
   void take_up_the_rest(const BlockSet& blocks);
   void look_at_leftovers();
+  void remove_leftovers();
   void resync(const std::string& why);
   void end_resync(bool complete);
   void remove_what_is_nobodys();
@@ -94,6 +101,8 @@ class FlowSync {
   void on(const FlowDigest& digest, const Message& message);
   void on(const FlowsWanted& wanted, const Message& message);
   std::map<ProcessId, BlockSet> authors() const;
+  bool nobody_knows_more() const;
+  bool is_held(BlockId block) const;
   void tell_digest(const BlockSet& blocks);
   void ask(const MemberId& from, const BlockSet& blocks);
 
@@ -121,11 +130,11 @@ class FlowSync {
   std::vector<std::uint64_t> there_version_;  // ... as of then
 
   bool synced_ = false;
-  bool said_synced_ = false;             // to the core; not its own finding that nobody knows more
+  bool said_synced_ = false;             // to the core
+  bool told_nothing_ = false;            // ... in a view where nobody knew more than others
   std::set<ProcessId> not_heard_;        // whose digest of this view is missing
   std::map<MemberId, BlockSet> wanted_;  // asked for, not received
   Nanos progress_{0};                    // when something of it came last
-  std::uint64_t learned_ = 0;            // counters().learned at that time
   Nanos asked_{0};
   std::vector<Waiting> preparing_;
 

@@ -27,6 +27,8 @@ inline constexpr std::chrono::seconds kLongestHold{2};
 // Without any progress for so long, what is missing is given up, and said.
 inline constexpr std::chrono::seconds kLongestSilence{5};
 
+// So many connections in place are worth an answer, and with it a write of the table.
+inline constexpr std::size_t kFlowsAnAnswer = 5000;
 // A refused connection is a warning for so long.
 inline constexpr std::chrono::minutes kRememberFailures{1};
 

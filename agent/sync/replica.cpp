@@ -94,10 +94,12 @@ void Replica::send(const std::string& key, News news) {
 }
 
 std::optional<Flows> Replica::next(std::size_t most) {
-  if (parts_.empty() && !wanted_.empty()) {
+  // A block that somebody wants goes out whole; between two of them come the news.
+  if (parts_.empty() && !wanted_.empty() && (news_.empty() || news_went_)) {
     const BlockId block = wanted_.first();
     wanted_.erase(block);
     make_parts(block, most);
+    news_went_ = false;
   }
   if (!parts_.empty()) {
     Flows part = number(std::move(parts_.front()));
@@ -112,6 +114,7 @@ std::optional<Flows> Replica::next(std::size_t most) {
     send(first->first, std::move(first->second));
     news_.erase(first);
   }
+  news_went_ = true;
   return number(std::move(message));
 }
 
@@ -201,10 +204,10 @@ FlowDigest Replica::digest(const BlockSet& blocks) const {
 // In which block it is what is known of it says, where its key does not.
 void Replica::erase(std::string_view key, const BlockSet& accepted) {
   const auto flow = decode_key(key);
-  const auto block = flow ? block_of_({*flow, {}}) : std::nullopt;
+  if (!flow) return;
   const std::string name(key);
-  if (block && store_.find(*block, name) != nullptr) {
-    if (accepted.contains(*block)) store_.erase(*block, key);
+  if (const auto block = block_of_({*flow, {}})) {
+    if (accepted.contains(*block)) store_.erase(*block, name);
     return;
   }
   accepted.for_each([&](BlockId other) { store_.erase(other, name); });
@@ -227,7 +230,7 @@ void Replica::apply(const Flows& message, const BlockSet& accepted) {
 
 // Who has missed the first part waits until it has asked once more.
 std::optional<BlockId> Replica::apply_part(const Flows& message, const MemberId& sender,
-                                           const BlockSet& accepted) {
+                                           const BlockSet& accepted, bool merge) {
   using Kind = Flows::Kind;
   const BlockId block{message.block};
   if (block.value >= store_.blocks()) return std::nullopt;
@@ -248,6 +251,9 @@ std::optional<BlockId> Replica::apply_part(const Flows& message, const MemberId&
   if (counts) {
     ++counters_.wholes;
     counters_.learned += table.size();
+    if (merge) {
+      for (const auto& [key, value] : store_.of(block)) table.insert_or_assign(key, value);
+    }
     store_.replace(block, std::move(table));
   } else {
     ++counters_.refused;
@@ -257,7 +263,7 @@ std::optional<BlockId> Replica::apply_part(const Flows& message, const MemberId&
 }
 
 Replica::Delivered Replica::deliver(const Flows& message, const MemberId& sender,
-                                    const BlockSet& accepted) {
+                                    const BlockSet& accepted, bool merge) {
   Delivered result;
   if (accepted.blocks() != store_.blocks()) return result;
   auto& heard = heard_[sender];
@@ -270,7 +276,7 @@ Replica::Delivered Replica::deliver(const Flows& message, const MemberId& sender
   if (message.kind == Flows::Kind::kChanges) {
     apply(message, accepted);
   } else {
-    result.whole = apply_part(message, sender, accepted);
+    result.whole = apply_part(message, sender, accepted, merge);
   }
   return result;
 }
@@ -365,7 +371,12 @@ void Replica::cut_anew(unsigned blocks, BlockOf block_of) {
 
 void Replica::for_each(
     BlockId block, const std::function<void(const std::string&, const std::string&)>& each) const {
-  for (const auto& [key, value] : all_of(block)) each(key, value);
+  for (const auto& [key, value] : store_.of(block)) {
+    if (sent_.empty() || !sent_.contains(key)) each(key, value);
+  }
+  for (const auto& [key, sent] : sent_) {
+    if (sent.news.block == block && sent.news.value) each(key, *sent.news.value);
+  }
 }
 
 }  // namespace saru::sync

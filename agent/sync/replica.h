@@ -61,12 +61,14 @@ class Replica {
   // ---- Messages in, in the order in which all receive them.
 
   // Of another member. `accepted`: the blocks that it may tell of. Returns the block of which the
-  // last part has come, and true if messages of the sender are missing before this one.
+  // last part has come, and true if messages of the sender are missing before this one. `merge`:
+  // what a whole block lacks is kept all the same, where nobody knows better than others.
   struct Delivered {
     std::optional<BlockId> whole;
     bool gap = false;
   };
-  Delivered deliver(const Flows& message, const MemberId& sender, const BlockSet& accepted);
+  Delivered deliver(const Flows& message, const MemberId& sender, const BlockSet& accepted,
+                    bool merge = false);
   // Our own, which comes back. `counts`: the others take it as well. What did not come back, or
   // does not count, is told again if its block is among `ours`.
   void deliver_own(const Flows& message, bool counts, const BlockSet& ours);
@@ -118,7 +120,7 @@ class Replica {
   void take_back(const OnItsWay& message, bool lost, const BlockSet& ours);
   void apply(const Flows& message, const BlockSet& accepted);
   std::optional<BlockId> apply_part(const Flows& message, const MemberId& sender,
-                                    const BlockSet& accepted);
+                                    const BlockSet& accepted, bool merge);
   void erase(std::string_view key, const BlockSet& accepted);
 
   BlockOf block_of_;
@@ -129,6 +131,7 @@ class Replica {
   std::uint64_t sequence_ = 0;
   std::deque<Flows> parts_;
   BlockSet wanted_;
+  bool news_went_ = false;                   // since the last block that somebody wanted
   std::map<MemberId, std::uint64_t> heard_;  // the last sequence of each
   std::map<MemberId, Staging> staging_;
   ReplicaCounters counters_;

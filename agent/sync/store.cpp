@@ -24,9 +24,9 @@ void FlowStore::put(BlockId block, std::string_view key, std::string_view value)
   ++at.version;
 }
 
-void FlowStore::erase(BlockId block, std::string_view key) {
+void FlowStore::erase(BlockId block, const std::string& key) {
   Block& at = blocks_[block.value];
-  const auto place = at.table.find(std::string(key));
+  const auto place = at.table.find(key);
   if (place == at.table.end()) return;
   at.sum -= hash_of(key, place->second);
   at.table.erase(place);

@@ -26,7 +26,7 @@ class FlowStore {
   explicit FlowStore(unsigned blocks) : blocks_(blocks) {}
 
   void put(BlockId block, std::string_view key, std::string_view value);
-  void erase(BlockId block, std::string_view key);
+  void erase(BlockId block, const std::string& key);
   void replace(BlockId block, Table table);
   void clear();
 
