@@ -364,6 +364,10 @@ void Replica::cut_anew(unsigned blocks, BlockOf block_of) {
 
 void Replica::for_each(
     BlockId block, const std::function<void(const std::string&, const std::string&)>& each) const {
+  if (sent_.empty()) {
+    for (const auto& [key, value] : store_.of(block)) each(key, value);
+    return;
+  }
   for (const auto& [key, value] : all_of(block)) each(key, value);
 }
 

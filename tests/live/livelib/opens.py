@@ -11,7 +11,6 @@ import socket
 import sys
 import time
 
-MOST = 500_000  # descriptors
 FIRST_PORT, LAST_PORT = 1024, 65535
 STRIDE = 4099  # prime to the number of ports: neighbours in time are of different blocks
 BACKLOG = 4096
@@ -89,7 +88,8 @@ class Client:
 
 
 def main(what, *words):
-    resource.setrlimit(resource.RLIMIT_NOFILE, (MOST, MOST))
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     if what == "serve":
         serve(int(words[0]))
     address, port, rate, seconds, keep_s = words

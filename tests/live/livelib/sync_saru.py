@@ -15,6 +15,7 @@ REST_S = 5
 PATIENCE_S = 180
 DIGESTS_S = 31  # every holder tells one within that
 OPEN_S, KEEP_S = 6, 6
+MOST_OPEN = 18_000  # the limit of descriptors is often 20000
 PORT = director.HELD_PORT
 
 
@@ -130,8 +131,9 @@ class Directors:
         takes = self.log_of("n2", r"takes (\d+) blocks, (\d+) us after", since[0])
         gave = self.log_of("n1", r"told what is left of (\d+) blocks in (\d+) us", since[1])
         return {"put_s": round(growth.last - growth.first, 3),
-                "view_to_taken_s": round(int(takes[-1][1][2]) / 1e6, 3) if takes else None,
-                "given_up_s": round(int(gave[-1][1][2]) / 1e6, 3) if gave else None}
+                "takes": [[round(when, 3), match[0]] for when, match in takes],
+                "gave": [[round(when, 3), match[0]] for when, match in gave],
+                "debug": [one[1].string for one in self.log_of("n2", ".*", since[0])][-40:]}
 
     def filled(self, flows):
         """n1's next sarud, from its first line in the log until it knows what n2 knows."""
@@ -171,8 +173,8 @@ class Directors:
         """Connections from the client at that rate, all kept: whether each is known everywhere."""
         nodes = self.cluster.nodes
         before = {node: self.counters(node) for node in nodes}
-        argv = [opens.__file__, "open", director.OUTSIDE, str(PORT), str(rate), str(OPEN_S),
-                str(KEEP_S)]
+        argv = [opens.__file__, "open", director.OUTSIDE, str(PORT), str(rate),
+                str(min(OPEN_S, MOST_OPEN / rate)), str(KEEP_S)]
         child = self.cluster.start(self.cluster.inside("client", argv), subprocess.PIPE, text=True)
         figures = json.loads(child.stdout.readline())
         time.sleep(KEEP_S / 2)
