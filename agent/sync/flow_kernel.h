@@ -79,7 +79,7 @@ class FlowKernel {
   std::deque<Job> jobs_;
   Counters counters_;
   LoopFd events_ready_;
-  LoopTimer events_rest_;  // running: events_ready_ is not watched
+  LoopKernelTimer events_rest_;  // running: events_ready_ is not watched
   LoopFd dump_ready_;
   LoopTimer turn_;
 };
