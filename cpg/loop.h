@@ -4,6 +4,8 @@
 
 #include <poll.h>
 #include <qb/qbloop.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <cstdint>
@@ -76,6 +78,57 @@ class LoopFd {
   qb_loop_t* loop_;
   std::function<void()> ready_;
   int fd_ = -1;
+};
+
+// A timer of the kernel's, for what fires often: qb_loop spins through the last millisecond before
+// one of its own is due (libqb 2.0.6).
+class LoopKernelTimer {
+ public:
+  LoopKernelTimer(qb_loop_t* loop, std::function<void()> fire)
+      : fire_(std::move(fire)), ready_(loop, [this] { fired(); }) {}
+  ~LoopKernelTimer() {
+    ready_.unwatch();
+    if (fd_ >= 0) close(fd_);
+  }
+  LoopKernelTimer(const LoopKernelTimer&) = delete;
+  LoopKernelTimer& operator=(const LoopKernelTimer&) = delete;
+
+  // False when there is no descriptor, or the loop is out of memory. `delay` is more than nothing.
+  bool start(std::chrono::nanoseconds delay) { return is_open() && set(delay); }
+  void stop() {
+    if (fd_ >= 0) set(std::chrono::nanoseconds(0));
+    running_ = false;
+  }
+  bool running() const { return running_; }
+
+ private:
+  bool is_open() {
+    if (fd_ >= 0) return true;
+    fd_ = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    if (fd_ < 0) return false;
+    if (ready_.watch(fd_)) return true;
+    close(fd_);
+    fd_ = -1;
+    return false;
+  }
+  bool set(std::chrono::nanoseconds delay) {
+    const auto seconds = std::chrono::floor<std::chrono::seconds>(delay);
+    itimerspec spec{};
+    spec.it_value = {.tv_sec = seconds.count(), .tv_nsec = (delay - seconds).count()};
+    running_ = timerfd_settime(fd_, 0, &spec, nullptr) == 0;
+    return running_;
+  }
+  void fired() {
+    std::uint64_t times = 0;
+    if (read(fd_, &times, sizeof(times)) != sizeof(times) || !running_) return;
+    running_ = false;
+    fire_();
+  }
+
+  std::function<void()> fire_;
+  LoopFd ready_;
+  int fd_ = -1;
+  bool running_ = false;
 };
 
 }  // namespace saru

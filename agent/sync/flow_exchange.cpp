@@ -24,10 +24,12 @@ void FlowSync::pump() {
   }
 }
 
+// Each message keeps Totem's token going round for a while, which costs all nodes more than the
+// message itself: better some at once, and then none for a while, than one after the other.
 void FlowSync::pump_soon() {
-  constexpr std::size_t kRecordBytes = 24;  // of a usual one
-  if (replica_.news() * kRecordBytes >= kMessageBytes) return pump();
-  if (!flush_.running()) flush_.start(kGather);
+  const bool many = replica_.news() * kRecordBytes >= kOnTheirWay * kMessageBytes;
+  if (replica_.has_parts() || (many && host_.waiting() == 0)) return pump();
+  if (replica_.has_news() && !flush_.running()) flush_.start(kGather);
 }
 
 // What cannot be sent now is tried again at the next tick.
@@ -132,7 +134,7 @@ void FlowSync::on(const Flows& flows, const Message& message) {
   const bool now = is_of_now(message);
   if (message.sender == host_.state().me) {
     replica_.deliver_own(flows, now, mine_);
-    return pump();
+    return pump_soon();
   }
   if (!now) return;
   const bool merge = view_ && nobody_knows_more() && !is_held(BlockId{flows.block});

@@ -6,6 +6,8 @@
 #include <limits>
 #include <utility>
 
+#include "agent/sync/flow_timing.h"
+
 namespace saru::sync {
 namespace {
 
@@ -20,7 +22,8 @@ constexpr std::size_t kMostDrained = 1'000'000;
 
 FlowKernel::FlowKernel(qb_loop_t* loop, Callbacks callbacks)
     : callbacks_(std::move(callbacks)),
-      events_ready_(loop, [this] { (void)read_events(kEventsATurn); }),
+      events_ready_(loop, [this] { on_events(); }),
+      events_rest_(loop, [this] { on_events(); }),
       dump_ready_(loop, [this] { on_dump(); }),
       turn_(loop, [this] { work(); }) {}
 
@@ -69,6 +72,19 @@ void FlowKernel::mend() {
   if (events_ || !open_events()) return;
   callbacks_.log(LogLevel::kNotice, "hears the events of conntrack again");
   callbacks_.on_lost();
+}
+
+// One event after the other, as they come, would cost a turn of the loop each.
+void FlowKernel::on_events() {
+  events_ready_.unwatch();
+  const std::uint64_t before = counters_.events;
+  const bool more = read_events(kEventsATurn);
+  if (!events_) return;
+  const bool rests = more                         ? events_rest_.start(kNextTurn)
+                     : counters_.events != before ? events_rest_.start(kEventsRest)
+                                                  : false;
+  if (rests || events_ready_.watch(events_->fd())) return;
+  events_rest_.start(kEventsRest);
 }
 
 // A packet that the last ruleset let by may still be on its way to conntrack, for some

@@ -66,6 +66,7 @@ class FlowKernel {
 
   nft::Result<void> open_events();
   bool read_events(std::size_t most);
+  void on_events();
   void on_dump();
   void end_dump(bool complete);
   void work();
@@ -81,6 +82,7 @@ class FlowKernel {
   std::deque<Job> jobs_;
   Counters counters_;
   LoopFd events_ready_;
+  LoopKernelTimer events_rest_;  // running: events_ready_ is not watched
   LoopFd dump_ready_;
   LoopTimer turn_;
 };

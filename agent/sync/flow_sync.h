@@ -154,7 +154,7 @@ class FlowSync {
   };
   std::unordered_map<std::string, HalfOpen> half_open_;
 
-  LoopTimer flush_;
+  LoopKernelTimer flush_;
   LoopTimer tick_;
   LoopTimer soon_;
 };

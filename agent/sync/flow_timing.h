@@ -13,10 +13,15 @@ inline constexpr std::size_t kMessageBytes = 1200;
 // A flood of handshakes is not remembered beyond so many.
 inline constexpr std::size_t kMostHalfOpen = 50'000;
 // Own messages of all kinds on their way, beyond which no connections are told: what the lease
-// needs never waits behind more than these.
-inline constexpr std::size_t kOnTheirWay = 8;
-// News wait so long for more, unless they fill a message.
-inline constexpr std::chrono::milliseconds kGather{10};
+// needs never waits behind more than these. Fewer than Totem sends each time that it has the token
+// (corosync.conf(5): max_messages, 17).
+inline constexpr std::size_t kOnTheirWay = 16;
+// Of a usual record of a connection.
+inline constexpr std::size_t kRecordBytes = 24;
+// News wait so long for more, unless they fill as many messages as may be on their way.
+inline constexpr std::chrono::milliseconds kGather{30};
+// The kernel's events are read no more often than this: the news wait all the same.
+inline constexpr std::chrono::milliseconds kEventsRest{5};
 inline constexpr std::chrono::seconds kTick{1};
 inline constexpr std::chrono::milliseconds kRetry{20};
 // Everything is compared with the kernel, and with the others, this often, whatever happens.

@@ -48,7 +48,9 @@ class Replica {
 
   bool has_news() const { return !news_.empty(); }
   std::size_t news() const { return news_.size(); }
-  bool has_something() const { return has_news() || !parts_.empty() || !wanted_.empty(); }
+  // Parts of blocks that somebody waits for.
+  bool has_parts() const { return !parts_.empty() || !wanted_.empty(); }
+  bool has_something() const { return has_news() || has_parts(); }
   // The next message: parts of a block that somebody wants, then news.
   std::optional<Flows> next(std::size_t most);
   // All news of these blocks at once.
@@ -86,7 +88,7 @@ class Replica {
   // The blocks mean other connections now, or are as many as `blocks`.
   void cut_anew(unsigned blocks, BlockOf block_of);
 
-  // Calls each(key, value) for all that is known of a block, sent or not.
+  // Calls each(key, value) for all that is known of a block, sent or not. each() delivers nothing.
   void for_each(BlockId block,
                 const std::function<void(const std::string&, const std::string&)>& each) const;
 
