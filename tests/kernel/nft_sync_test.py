@@ -37,11 +37,11 @@ class Listener:
         self.process = subprocess.Popen(
             ["ip", "netns", "exec", node.name, "conntrack", "-E", "-o", "id"],
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        time.sleep(0.5)
+        time.sleep(lab.ANSWER_S / 5)
 
     def end(self, port):
         """The kinds of the events of connections from or to this port, in order."""
-        time.sleep(0.5)
+        time.sleep(lab.ANSWER_S / 5)
         self.process.terminate()
         said = self.process.communicate(timeout=10)[0].splitlines()
         return [line.split("]")[0].strip(" [") for line in said
