@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Opens TCP connections at a steady rate and keeps all of them, to count who knows them.
-    opens.py serve PORT                                    accepts and keeps; ends what the client ends
-    opens.py open ADDRESS PORT RATE SECONDS [KEEP_S]       one JSON line when all are open, another
+    opens.py serve PORT                               accepts; ends what the client ends
+    opens.py open ADDRESS PORT RATE SECONDS KEEP_S    a line of JSON when all are open, one more
                                                            KEEP_S later, when all are closed"""
 import json
 import resource

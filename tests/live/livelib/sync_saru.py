@@ -189,11 +189,14 @@ class Directors:
         return figures
 
 
-def measure(name, sizes, rates, folder):
+def measure(name, sizes, rates, folder, tell):
+    """tell(kind, figures): each time that some are there."""
     with running_cluster(name, 3, clone=False, servers=2, inside=True) as cluster:
         directors = Directors(cluster, folder)
         directors.servers()
-        real = [directors.opened(rate) for rate in rates]
+        for rate in rates:
+            tell("real", directors.opened(rate))
         directors.standby("n3")
         directors.settled("n1", "n2")
-        return {"real": real, "bulk": [directors.bulk(flows) for flows in sizes]}
+        for flows in sizes:
+            tell("bulk", directors.bulk(flows))
