@@ -116,10 +116,8 @@ void FlowSync::give_up(const BlockSet& blocks) {
   // Gone on with from here once the block is back, they would be as they are now, not as they will
   // have become. Their ending here is no news to anybody.
   std::vector<FlowKey> keys;
-  gone.for_each([&](BlockId block) {
-    replica_.for_each(block, [&](const std::string& key, const std::string&) {
-      if (const auto flow = decode_key(key)) keys.push_back(*flow);
-    });
+  replica_.for_each(gone, [&](const std::string& key, const std::string&) {
+    if (const auto flow = decode_key(key)) keys.push_back(*flow);
   });
   kernel_.remove(std::move(keys));
   mine_ -= gone;
@@ -139,11 +137,9 @@ void FlowSync::take_up_the_rest(const BlockSet& blocks) {
   }
   std::erase_if(half_open_, [&](const auto& one) { return blocks.contains(one.second.block); });
   std::vector<Flow> helped;
-  blocks.for_each([&](BlockId block) {
-    replica_.for_each(block, [&](const std::string& key, const std::string& value) {
-      if (!has_helper(value)) return;
-      if (auto flow = decode(key, value)) helped.push_back(std::move(*flow));
-    });
+  replica_.for_each(blocks, [&](const std::string& key, const std::string& value) {
+    if (!has_helper(value)) return;
+    if (auto flow = decode(key, value)) helped.push_back(std::move(*flow));
   });
   for (const Flow& one : helped) {
     const auto block = rule_->block_of(one);
@@ -299,10 +295,8 @@ void FlowSync::remove_what_is_nobodys() {
   const BlockSet idle = there_ - mine_ - s.preparing - s.holding;
   if (idle.empty()) return;
   std::vector<FlowKey> keys;
-  idle.for_each([&](BlockId block) {
-    replica_.for_each(block, [&](const std::string& key, const std::string&) {
-      if (const auto flow = decode_key(key)) keys.push_back(*flow);
-    });
+  replica_.for_each(idle, [&](const std::string& key, const std::string&) {
+    if (const auto flow = decode_key(key)) keys.push_back(*flow);
   });
   kernel_.remove(std::move(keys));
   there_ -= idle;

@@ -379,4 +379,22 @@ void Replica::for_each(
   }
 }
 
+void Replica::for_each(
+    const BlockSet& blocks,
+    const std::function<void(const std::string&, const std::string&)>& each) const {
+  if (blocks.blocks() != store_.blocks()) return;
+  const auto is_newer = [&](const std::string& key, BlockId block) {
+    const auto sent = sent_.find(key);
+    return sent != sent_.end() && sent->second.news.block == block;
+  };
+  blocks.for_each([&](BlockId block) {
+    for (const auto& [key, value] : store_.of(block)) {
+      if (!is_newer(key, block)) each(key, value);
+    }
+  });
+  for (const auto& [key, sent] : sent_) {
+    if (sent.news.value && blocks.contains(sent.news.block)) each(key, *sent.news.value);
+  }
+}
+
 }  // namespace saru::sync

@@ -91,6 +91,9 @@ class Replica {
   // Calls each(key, value) for all that is known of a block, sent or not. each() delivers nothing.
   void for_each(BlockId block,
                 const std::function<void(const std::string&, const std::string&)>& each) const;
+  // The same of all these blocks; what is on its way is gone through once, not for each of them.
+  void for_each(const BlockSet& blocks,
+                const std::function<void(const std::string&, const std::string&)>& each) const;
 
   const FlowStore& store() const { return store_; }
   const ReplicaCounters& counters() const { return counters_; }

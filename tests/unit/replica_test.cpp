@@ -291,6 +291,28 @@ TEST(Replica, BeforeABlockIsGivenUpAllNewsOfItAreTaken) {
   EXPECT_EQ(bus.replicas[1].store().size(), 100U);
 }
 
+TEST(Replica, AllOfSomeBlocksIsAsItWillBeOnceEverythingHasComeBack) {
+  Bus bus(2);
+  for (const std::uint16_t port : {1000, 1001, 1002, 9000}) bus.change(0, flow(port));
+  bus.settle();
+  bus.change(0, flow(1000, 7));  // another
+  bus.over(0, flow(1001));
+  bus.change(0, flow(1003));  // and of a block that is not asked for
+  bus.change(0, flow(50000));
+  bus.send_all(0);
+  BlockSet asked(kBlocks);
+  asked.insert(block_of(1000));
+  asked.insert(block_of(9000));
+  std::multimap<std::string, std::string> found;
+  bus.replicas[0].for_each(
+      asked, [&](const std::string& key, const std::string& value) { found.emplace(key, value); });
+  std::multimap<std::string, std::string> wanted;
+  for (const Flow& one : {flow(1000, 7), flow(1002), flow(1003), flow(9000)}) {
+    wanted.emplace(key_of(one), value_of(one));
+  }
+  EXPECT_EQ(found, wanted);
+}
+
 TEST(Replica, ADigestTellsOfWhatIsOnItsWay) {
   Bus bus(2);
   bus.change(0, flow(1000));
