@@ -11,7 +11,7 @@ namespace {
 // next one down no earlier; but not later than this.
 constexpr std::chrono::seconds kLongestWait{15};
 // Of the queue of own messages; the rest is for those that the lease and the blocks need.
-constexpr std::size_t kShareOfQueue = Group::kMaxQueued / 2;
+constexpr std::size_t kShareOfQueue = Group::kMaxQueued - 1024;
 
 bool is_about_flows(const EventBody& body) {
   const auto* received = std::get_if<Received>(&body);

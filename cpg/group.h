@@ -32,8 +32,9 @@ class Group {
  public:
   // Own messages handed to corosync and not yet delivered back; more wait in our queue.
   static constexpr std::size_t kMaxInFlight = 50;
-  // Messages waiting in our queue; beyond that send() refuses.
-  static constexpr std::size_t kMaxQueued = 1024;
+  // Messages waiting in our queue; beyond that send() refuses. Only who gives blocks up with many
+  // connections untold comes near it.
+  static constexpr std::size_t kMaxQueued = 8192;
 
   struct Counters {
     std::uint64_t sent = 0;            // handed to corosync

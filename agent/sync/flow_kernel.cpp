@@ -15,8 +15,8 @@ namespace {
 constexpr std::size_t kEventsATurn = 2000;
 constexpr std::size_t kFlowsATurn = 500;
 constexpr std::chrono::microseconds kNextTurn{1};
-// More events than this at once (a flush of the table, say) are left to a dump.
-constexpr std::size_t kMostDrained = 1'000'000;
+// More events than this at once (a flush of the table, say) would take longer than half a lease.
+constexpr std::size_t kMostDrained = 100'000;
 
 }  // namespace
 
