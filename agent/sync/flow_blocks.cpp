@@ -41,12 +41,12 @@ bool FlowBlocks::is_inside(bool v4, const AddressBytes& address) const {
 // subnet; the destination of what leaves under a shared address, or comes from an inside subnet.
 std::optional<BlockId> FlowBlocks::block_of(const Flow& flow) const {
   const FlowKey& key = flow.key;
-  const bool leaves = is_inside(key.v4, key.source) ||
-                      (flow.state.source && is_shared(key.v4, flow.state.source->address));
-  if (!leaves && is_shared(key.v4, key.source)) return std::nullopt;
-  if (!leaves && !is_shared(key.v4, key.destination) && !is_inside(key.v4, key.destination)) {
-    return std::nullopt;
-  }
+  // Where the key alone tells, what NAT makes of the source tells nothing else.
+  const bool comes = is_shared(key.v4, key.destination) || is_inside(key.v4, key.destination);
+  const bool leaves =
+      is_inside(key.v4, key.source) ||
+      (!comes && flow.state.source && is_shared(key.v4, flow.state.source->address));
+  if (!leaves && (!comes || is_shared(key.v4, key.source))) return std::nullopt;
   saru_flow packet{};
   packet.version = key.v4 ? 4 : 6;
   packet.protocol = key.protocol;

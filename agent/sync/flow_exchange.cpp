@@ -34,7 +34,9 @@ void FlowSync::pump_soon() {
 
 // What cannot be sent now is tried again at the next tick.
 void FlowSync::tell_digest(const BlockSet& blocks) {
-  if (host_.send(replica_.digest(blocks))) told_digest_ = host_.now();
+  untold_.reset();
+  told_digest_ = host_.now();
+  if (!host_.send(replica_.digest(blocks))) untold_ = blocks;
 }
 
 void FlowSync::ask(const MemberId& from, const BlockSet& blocks) {
@@ -144,12 +146,11 @@ void FlowSync::on(const Flows& flows, const Message& message) {
     host_.log(LogLevel::kNotice, "messages about connections were lost: asking node " +
                                      std::to_string(message.sender.process.node.value) +
                                      " for its blocks");
-    const auto all = authors();
-    const auto of = all.find(message.sender.process);
-    if (of != all.end()) {
-      auto& blocks = wanted_.try_emplace(message.sender, BlockSet(mine_.blocks())).first->second;
-      blocks |= of->second - mine_;
-      if (!blocks.empty()) ask(message.sender, blocks);
+    const BlockSet theirs = entitled(message.sender);
+    if (!theirs.empty()) {
+      auto& blocks = wanted_.try_emplace(message.sender, theirs).first->second;
+      blocks |= theirs;
+      ask(message.sender, blocks);
     }
   }
   if (wanted != wanted_.end() && flows.kind != Flows::Kind::kChanges) progress_ = host_.now();
@@ -233,7 +234,9 @@ void FlowSync::ask_again() {
   if (!wanted_.empty() && now - std::max(asked_, progress_) >= kTick) {
     for (const auto& [from, blocks] : wanted_) ask(from, blocks);
   }
-  if (!waits_for_others() || !has_quorum(host_.state())) return look_whether_synced();
+  const State& s = host_.state();
+  if (!view_ || *view_ != s.view.id || !has_quorum(s)) return;
+  if (!waits_for_others()) return look_whether_synced();
   if (now - progress_ < kLongestSilence) return;
   unsigned missing = 0;
   for (const auto& [from, blocks] : wanted_) missing += blocks.size();

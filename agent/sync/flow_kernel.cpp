@@ -178,14 +178,14 @@ void FlowKernel::work() {
 }
 
 void FlowKernel::note(const ConntrackWriter::Outcome& outcome) {
-  const bool first = outcome.failed > 0 && counters_.error != outcome.first_error;
+  const bool first = !outcome.first_error.empty() && counters_.error != outcome.first_error;
   counters_.failed += outcome.failed;
-  if (!outcome.first_error.empty()) counters_.error = outcome.first_error;
-  if (first) {
-    callbacks_.log(LogLevel::kError,
-                   std::to_string(outcome.failed) +
-                       " connections could not be taken over: " + outcome.first_error);
-  }
+  if (!first) return;
+  counters_.error = outcome.first_error;
+  if (outcome.failed == 0) return callbacks_.log(LogLevel::kWarning, outcome.first_error);
+  callbacks_.log(LogLevel::kError,
+                 std::to_string(outcome.failed) +
+                     " connections could not be taken over: " + outcome.first_error);
 }
 
 }  // namespace saru::sync

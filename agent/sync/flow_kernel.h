@@ -70,7 +70,6 @@ class FlowKernel {
   void on_dump();
   void end_dump(bool complete);
   void work();
-  bool go_on(Job& job);
   void note(const ConntrackWriter::Outcome& outcome);
 
   Callbacks callbacks_;

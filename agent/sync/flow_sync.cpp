@@ -116,7 +116,7 @@ void FlowSync::give_up(const BlockSet& blocks) {
   // Gone on with from here once the block is back, they would be as they are now, not as they will
   // have become. Their ending here is no news to anybody.
   std::vector<FlowKey> keys;
-  replica_.for_each(gone, [&](const std::string& key, const std::string&) {
+  replica_.for_each(gone, [&](const std::string& key, const std::string&, BlockId) {
     if (const auto flow = decode_key(key)) keys.push_back(*flow);
   });
   kernel_.remove(std::move(keys));
@@ -137,7 +137,7 @@ void FlowSync::take_up_the_rest(const BlockSet& blocks) {
   }
   std::erase_if(half_open_, [&](const auto& one) { return blocks.contains(one.second.block); });
   std::vector<Flow> helped;
-  replica_.for_each(blocks, [&](const std::string& key, const std::string& value) {
+  replica_.for_each(blocks, [&](const std::string& key, const std::string& value, BlockId) {
     if (!has_helper(value)) return;
     if (auto flow = decode(key, value)) helped.push_back(std::move(*flow));
   });
@@ -274,11 +274,9 @@ void FlowSync::end_resync(bool complete) {
   }
   const BlockSet blocks =
       done.blocks.blocks() == mine_.blocks() ? done.blocks & mine_ : BlockSet(mine_.blocks());
-  blocks.for_each([&](BlockId block) {
-    replica_.for_each(block, [&](const std::string& key, const std::string&) {
-      const std::uint64_t name = fnv1a(key);
-      if (!done.seen.contains(name) && !done.touched.contains(name)) replica_.over(block, key);
-    });
+  replica_.for_each(blocks, [&](const std::string& key, const std::string&, BlockId block) {
+    const std::uint64_t name = fnv1a(key);
+    if (!done.seen.contains(name) && !done.touched.contains(name)) replica_.over(block, key);
   });
   std::erase_if(half_open_, [&](const auto& one) {
     const std::uint64_t name = fnv1a(one.first);
@@ -295,7 +293,7 @@ void FlowSync::remove_what_is_nobodys() {
   const BlockSet idle = there_ - mine_ - s.preparing - s.holding;
   if (idle.empty()) return;
   std::vector<FlowKey> keys;
-  replica_.for_each(idle, [&](const std::string& key, const std::string&) {
+  replica_.for_each(idle, [&](const std::string& key, const std::string&, BlockId) {
     if (const auto flow = decode_key(key)) keys.push_back(*flow);
   });
   kernel_.remove(std::move(keys));
@@ -380,7 +378,11 @@ void FlowSync::on_tick() {
   if (resync_at_ ? now >= *resync_at_ : now - resynced_ >= kResyncEvery && !mine_.empty()) {
     resync("");
   }
-  if (now - told_digest_ >= kDigestEvery && view_ && !mine_.empty()) tell_digest(mine_);
+  if (untold_ && view_ && untold_->blocks() == mine_.blocks()) {
+    tell_digest(BlockSet(*untold_));
+  } else if (now - told_digest_ >= kDigestEvery && view_ && !mine_.empty()) {
+    tell_digest(mine_);
+  }
   pump();
   tick_.start(kTick);
 }
@@ -397,7 +399,8 @@ std::string FlowSync::problem() const {
     return std::to_string(kernel_.counters().failed) +
            " connections could not be taken over: " + kernel_.counters().error;
   }
-  if (waits_for_others() && has_quorum(s) && now - progress_ >= kTick) {
+  const bool knows_whom = view_ && *view_ == s.view.id && has_quorum(s);
+  if (knows_whom && waits_for_others() && now - progress_ >= kTick) {
     std::string text = "does not know yet the connections of";
     std::set<NodeId> nodes;
     for (const ProcessId& process : not_heard_) nodes.insert(process.node);

@@ -143,6 +143,7 @@ class FlowSync {
   std::optional<Nanos> resync_at_;
   Nanos resynced_{0};
   Nanos told_digest_{0};
+  std::optional<BlockSet> untold_;  // of these the digest could not be sent
 
   std::optional<Nanos> failed_at_;  // when the kernel refused a connection last
   std::uint64_t failed_ = 0;        // of kernel_'s counters at that time

@@ -381,7 +381,7 @@ void Replica::for_each(
 
 void Replica::for_each(
     const BlockSet& blocks,
-    const std::function<void(const std::string&, const std::string&)>& each) const {
+    const std::function<void(const std::string&, const std::string&, BlockId)>& each) const {
   if (blocks.blocks() != store_.blocks()) return;
   const auto is_newer = [&](const std::string& key, BlockId block) {
     const auto sent = sent_.find(key);
@@ -389,11 +389,12 @@ void Replica::for_each(
   };
   blocks.for_each([&](BlockId block) {
     for (const auto& [key, value] : store_.of(block)) {
-      if (!is_newer(key, block)) each(key, value);
+      if (!is_newer(key, block)) each(key, value, block);
     }
   });
   for (const auto& [key, sent] : sent_) {
-    if (sent.news.value && blocks.contains(sent.news.block)) each(key, *sent.news.value);
+    if (!sent.news.value || !blocks.contains(sent.news.block)) continue;
+    each(key, *sent.news.value, sent.news.block);
   }
 }
 

@@ -304,8 +304,9 @@ TEST(Replica, AllOfSomeBlocksIsAsItWillBeOnceEverythingHasComeBack) {
   asked.insert(block_of(1000));
   asked.insert(block_of(9000));
   std::multimap<std::string, std::string> found;
-  bus.replicas[0].for_each(
-      asked, [&](const std::string& key, const std::string& value) { found.emplace(key, value); });
+  bus.replicas[0].for_each(asked, [&](const std::string& key, const std::string& value, BlockId) {
+    found.emplace(key, value);
+  });
   std::multimap<std::string, std::string> wanted;
   for (const Flow& one : {flow(1000, 7), flow(1002), flow(1003), flow(9000)}) {
     wanted.emplace(key_of(one), value_of(one));
