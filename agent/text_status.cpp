@@ -92,7 +92,8 @@ string flow_lines(const json& status) {
     if (wanted > 0) text += ": " + std::to_string(wanted) + " blocks are missing";
   }
   if (flows.at("putting").get<bool>()) text += "; taking some over";
-  if (flows.at("failed").get<std::uint64_t>() > 0) text += "; " + number("failed") + " NOT TAKEN by conntrack";
+  if (flows.at("failed").get<std::uint64_t>() > 0)
+    text += "; " + number("failed") + " NOT TAKEN by conntrack";
   return line("connections", text);
 }
 
