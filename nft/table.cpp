@@ -364,10 +364,10 @@ Result<Table> Table::open(TableConfig config, TableOptions options) {
   for (const Side side : sides_of(config)) {
     const std::string nic = link_of(config, side).nic;
     if (if_nametoindex(nic.c_str()) != 0) continue;
-    const std::string who = side == Side::kInside ? "hosts inside" : "clients";
-    return fail(ErrorKind::kMissing, "there is no network interface \"" + nic +
-                                         "\" on this node: give the one that the " + who +
-                                         " reach");
+    std::string text = "there is no network interface \"" + nic;
+    text += "\" on this node: give the one that the ";
+    text += side == Side::kInside ? "hosts inside reach" : "clients reach";
+    return fail(ErrorKind::kMissing, std::move(text));
   }
   auto socket = NetlinkSocket::open(NETLINK_NETFILTER);
   if (!socket) return tl::unexpected<Error>(socket.error());
