@@ -115,13 +115,8 @@ void FlowSync::give_up(const BlockSet& blocks) {
   }
   // Gone on with from here once the block is back, they would be as they are now, not as they will
   // have become. Their ending here is no news to anybody.
-  std::vector<FlowKey> keys;
-  replica_.for_each(gone, [&](const std::string& key, const std::string&, BlockId) {
-    if (const auto flow = decode_key(key)) keys.push_back(*flow);
-  });
-  kernel_.remove(std::move(keys));
+  remove_from_kernel(gone);
   mine_ -= gone;
-  there_ -= gone;
   if (resync_) resync_->blocks -= gone;
   replica_.drop_news(gone);
   const auto took = std::chrono::duration_cast<std::chrono::microseconds>(host_.now() - began);
@@ -254,7 +249,8 @@ void FlowSync::resync(const std::string& why) {
   kernel_.dump(
       [this](Flow&& flow) {
         const auto block = rule_->block_of(flow);
-        if (!block || !resync_ || !(mine_ & resync_->blocks).contains(*block)) return;
+        if (!block || !resync_) return;
+        if (!mine_.contains(*block) || !resync_->blocks.contains(*block)) return;
         const std::uint64_t name = fnv1a(encode_key(flow.key));
         if (resync_->touched.contains(name)) return;
         resync_->seen.insert(name);
@@ -274,14 +270,15 @@ void FlowSync::end_resync(bool complete) {
   }
   const BlockSet blocks =
       done.blocks.blocks() == mine_.blocks() ? done.blocks & mine_ : BlockSet(mine_.blocks());
-  replica_.for_each(blocks, [&](const std::string& key, const std::string&, BlockId block) {
+  const auto is_over = [&done](const std::string& key) {
     const std::uint64_t name = fnv1a(key);
-    if (!done.seen.contains(name) && !done.touched.contains(name)) replica_.over(block, key);
+    return !done.seen.contains(name) && !done.touched.contains(name);
+  };
+  replica_.for_each(blocks, [&](const std::string& key, const std::string&, BlockId block) {
+    if (is_over(key)) replica_.over(block, key);
   });
   std::erase_if(half_open_, [&](const auto& one) {
-    const std::uint64_t name = fnv1a(one.first);
-    return blocks.contains(one.second.block) && !done.seen.contains(name) &&
-           !done.touched.contains(name);
+    return blocks.contains(one.second.block) && is_over(one.first);
   });
   pump_soon();
 }
@@ -291,13 +288,16 @@ void FlowSync::remove_what_is_nobodys() {
   const State& s = host_.state();
   if (!s.view.confirmed || there_.blocks() != s.preparing.blocks()) return;
   const BlockSet idle = there_ - mine_ - s.preparing - s.holding;
-  if (idle.empty()) return;
+  if (!idle.empty()) remove_from_kernel(idle);
+}
+
+void FlowSync::remove_from_kernel(const BlockSet& blocks) {
   std::vector<FlowKey> keys;
-  replica_.for_each(idle, [&](const std::string& key, const std::string&, BlockId) {
+  replica_.for_each(blocks, [&](const std::string& key, const std::string&, BlockId) {
     if (const auto flow = decode_key(key)) keys.push_back(*flow);
   });
   kernel_.remove(std::move(keys));
-  there_ -= idle;
+  there_ -= blocks;
 }
 
 // ---- Putting connections in place --------------------------------------------------------------
@@ -358,7 +358,9 @@ std::vector<Flow> FlowSync::flows_of(BlockId block) {
   if (block.value >= there_.blocks() || mine_.contains(block)) return flows;
   const std::uint64_t version = replica_.store().version(block);
   if (there_.contains(block) && there_version_[block.value] == version) return flows;
-  replica_.for_each(block, [&](const std::string& key, const std::string& value) {
+  BlockSet one(there_.blocks());
+  one.insert(block);
+  replica_.for_each(one, [&](const std::string& key, const std::string& value, BlockId) {
     if (auto flow = decode(key, value)) flows.push_back(std::move(*flow));
   });
   there_.insert(block);

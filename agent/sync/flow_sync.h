@@ -91,6 +91,7 @@ class FlowSync {
   void resync(const std::string& why);
   void end_resync(bool complete);
   void remove_what_is_nobodys();
+  void remove_from_kernel(const BlockSet& blocks);
 
   // Messages.
   void pump();

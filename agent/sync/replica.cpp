@@ -144,15 +144,12 @@ void Replica::wanted(const BlockSet& blocks) {
 
 // As the store will be once everything has come back that was sent. News that wait come later.
 FlowStore::Table Replica::all_of(BlockId block) const {
-  FlowStore::Table table = store_.of(block);
-  for (const auto& [key, sent] : sent_) {
-    if (sent.news.block != block) continue;
-    if (sent.news.value) {
-      table[key] = *sent.news.value;
-    } else {
-      table.erase(key);
-    }
-  }
+  FlowStore::Table table;
+  BlockSet one(store_.blocks());
+  one.insert(block);
+  for_each(one, [&](const std::string& key, const std::string& value, BlockId) {
+    table.emplace(key, value);
+  });
   return table;
 }
 
@@ -367,16 +364,6 @@ void Replica::cut_anew(unsigned blocks, BlockOf block_of) {
   // What is on its way comes back, and goes where it belongs then.
   sent_.clear();
   on_their_way_.clear();
-}
-
-void Replica::for_each(
-    BlockId block, const std::function<void(const std::string&, const std::string&)>& each) const {
-  for (const auto& [key, value] : store_.of(block)) {
-    if (sent_.empty() || !sent_.contains(key)) each(key, value);
-  }
-  for (const auto& [key, sent] : sent_) {
-    if (sent.news.block == block && sent.news.value) each(key, *sent.news.value);
-  }
 }
 
 void Replica::for_each(

@@ -88,12 +88,8 @@ class Replica {
   // The blocks mean other connections now, or are as many as `blocks`.
   void cut_anew(unsigned blocks, BlockOf block_of);
 
-  // Calls each(key, value) for all that is known of a block and has been sent, come back or not.
-  // each() delivers nothing.
-  void for_each(BlockId block,
-                const std::function<void(const std::string&, const std::string&)>& each) const;
-  // Calls each(key, value, block) for all these blocks: what is on its way is gone through once,
-  // not for each of them.
+  // Calls each(key, value, block) for all that is known of these blocks and has been sent, come
+  // back or not. each() delivers nothing. What is on its way is gone through once for all of them.
   void for_each(
       const BlockSet& blocks,
       const std::function<void(const std::string&, const std::string&, BlockId)>& each) const;
