@@ -182,12 +182,18 @@ Result<NetlinkSocket> NetlinkSocket::open(int bus) {
   return socket;
 }
 
-Result<void> NetlinkSocket::join_group(unsigned group) {
+Result<void> set_membership(mnl_socket* socket, int option, unsigned group) {
   int number = static_cast<int>(group);
-  if (mnl_socket_setsockopt(socket_.get(), NETLINK_ADD_MEMBERSHIP, &number, sizeof number) != 0) {
-    return tl::unexpected<Error>(Refusal{errno, "watch the kernel's notifications", ""}.error());
-  }
-  return {};
+  if (mnl_socket_setsockopt(socket, option, &number, sizeof number) == 0) return {};
+  return tl::unexpected<Error>(Refusal{errno, "watch the kernel's notifications", ""}.error());
+}
+
+Result<void> NetlinkSocket::join_group(unsigned group) {
+  return set_membership(socket_.get(), NETLINK_ADD_MEMBERSHIP, group);
+}
+
+Result<void> NetlinkSocket::leave_group(unsigned group) {
+  return set_membership(socket_.get(), NETLINK_DROP_MEMBERSHIP, group);
 }
 
 ssize_t NetlinkSocket::receive(std::vector<char>& buffer) const {

@@ -97,6 +97,7 @@ class NetlinkSocket {
   std::uint32_t port_id() const { return mnl_socket_get_portid(socket_.get()); }
   int fd() const { return mnl_socket_get_fd(socket_.get()); }
   Result<void> join_group(unsigned group);
+  Result<void> leave_group(unsigned group);
 
   // recv(2) without waiting. Behind what has come are zeros, so that a text that lacks its end,
   // read by whichever library, ends there. Messages whose lengths do not add up to what has come

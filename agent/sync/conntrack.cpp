@@ -84,6 +84,11 @@ Result<ConntrackEvents> ConntrackEvents::open(int buffer_size) {
   return ConntrackEvents(std::make_unique<Impl>(std::move(*socket)));
 }
 
+Result<void> ConntrackEvents::hear_of_new(bool wanted) {
+  return wanted ? impl_->socket.join_group(NFNLGRP_CONNTRACK_NEW)
+                : impl_->socket.leave_group(NFNLGRP_CONNTRACK_NEW);
+}
+
 int ConntrackEvents::fd() const { return impl_->socket.fd(); }
 
 Result<ConntrackEvents::Read> ConntrackEvents::read(std::size_t most, const Each& each) {

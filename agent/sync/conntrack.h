@@ -40,6 +40,9 @@ class ConntrackEvents {
 
   int fd() const;  // readable when there is something to read()
 
+  // Whether to be told of what is made; changes and ends are told all the same.
+  nft::Result<void> hear_of_new(bool wanted);
+
   struct Read {
     std::size_t events = 0;  // of all connections, also of those that are not carried
     bool lost = false;       // events were dropped since the last read(): take a dump

@@ -18,18 +18,29 @@ namespace saru::sync {
 void FlowSync::pump() {
   const State& s = host_.state();
   if (s.phase != Phase::kIn || !s.view.open) return;
-  while (replica_.has_something() && host_.waiting() < kOnTheirWay) {
+  while ((replica_.has_parts() || (due_ > 0 && replica_.has_news())) &&
+         host_.waiting() < kOnTheirWay) {
     auto message = replica_.next(kMessageBytes);
-    if (!message || !host_.send(std::move(*message))) return;  // what is lost is told again
+    if (!message) break;
+    if (message->kind == Flows::Kind::kChanges && due_ > 0) --due_;
+    if (host_.send(std::move(*message))) continue;
+    due_ = 0;  // what is lost is told again
+    return;
   }
+  if (!replica_.has_news()) due_ = 0;
 }
 
 // Each message keeps Totem's token going round for a while, which costs all nodes more than the
 // message itself: better some at once, and then none for a while, than one after the other.
 void FlowSync::pump_soon() {
-  const bool many = replica_.news() * kRecordBytes >= kOnTheirWay * kMessageBytes;
-  if (replica_.has_parts() || (many && host_.waiting() == 0)) return pump();
-  if (replica_.has_news() && !flush_.running()) flush_.start(kGather);
+  if (replica_.has_parts() || due_ > 0) pump();
+  if (replica_.has_news() && due_ == 0 && !flush_.running()) flush_.start(kGather);
+}
+
+// The news that wait now; what comes while they go out waits for the next time.
+void FlowSync::flush() {
+  due_ = (replica_.news() * kRecordBytes + kMessageBytes - 1) / kMessageBytes;
+  pump_soon();
 }
 
 // What cannot be sent now is tried again at the next tick.

@@ -14,7 +14,6 @@ namespace {
 // A turn of the loop takes no longer than some milliseconds.
 constexpr std::size_t kEventsATurn = 2000;
 constexpr std::size_t kFlowsATurn = 500;
-constexpr std::chrono::microseconds kNextTurn{1};
 // More events than this at once (a flush of the table, say) would take longer than half a lease.
 constexpr std::size_t kMostDrained = 100'000;
 
@@ -39,6 +38,7 @@ nft::Result<void> FlowKernel::open_events() {
   auto events = ConntrackEvents::open();
   if (!events) return tl::unexpected<Error>(events.error());
   events_ = std::move(*events);
+  hears_of_new_ = true;
   if (events_ready_.watch(events_->fd())) return {};
   return tl::unexpected<Error>(
       Error{ErrorKind::kFailed, "cannot watch the events of conntrack: no memory"});
@@ -162,6 +162,7 @@ void FlowKernel::work() {
       counters_.removed += outcome.done;
       if (outcome.failed > 0) callbacks_.log(LogLevel::kWarning, outcome.first_error);
     } else if (now > 0) {
+      hear_of_new(false);
       const auto outcome = writer_->inject(std::span(job.flows).subspan(job.at, now));
       counters_.injected += outcome.done;
       counters_.replaced += outcome.replaced;
@@ -174,7 +175,19 @@ void FlowKernel::work() {
     jobs_.pop_front();
     if (done) done();
   }
-  if (!jobs_.empty() && !turn_.running()) turn_.start(kNextTurn);
+  if (jobs_.empty()) return hear_of_new(true);
+  if (!turn_.running()) turn_.start(kNextTurn);
+}
+
+// Of each connection that is made here the kernel would tell this process, too, which takes it as
+// long as the making. Packets' connections are told of as they change (nft/plan_events.cpp); what
+// another program makes meanwhile the next comparison finds.
+void FlowKernel::hear_of_new(bool wanted) {
+  if (!events_ || hears_of_new_ == wanted) return;
+  if (const auto done = events_->hear_of_new(wanted); !done) {
+    return callbacks_.log(LogLevel::kWarning, done.error().text);
+  }
+  hears_of_new_ = wanted;
 }
 
 void FlowKernel::note(const ConntrackWriter::Outcome& outcome) {

@@ -70,10 +70,12 @@ class FlowKernel {
   void on_dump();
   void end_dump(bool complete);
   void work();
+  void hear_of_new(bool wanted);
   void note(const ConntrackWriter::Outcome& outcome);
 
   Callbacks callbacks_;
   std::optional<ConntrackEvents> events_;
+  bool hears_of_new_ = true;
   std::optional<ConntrackDump> dump_;
   std::optional<ConntrackWriter> writer_;
   std::function<void(Flow&&)> each_;

@@ -45,7 +45,8 @@ FlowSync::FlowSync(qb_loop_t* loop, FlowRule rule, FlowHost host)
       mine_(rule_->rule().blocks),
       there_(rule_->rule().blocks),
       there_version_(rule_->rule().blocks),
-      flush_(loop, [this] { pump(); }),
+      flush_(loop, [this] { flush(); }),
+      compare_(loop, [this] { compare_some(); }),
       tick_(loop, [this] { on_tick(); }),
       soon_(loop, [this] { on_soon(); }) {}
 
@@ -238,7 +239,7 @@ void FlowSync::remove_leftovers() {
 }
 
 void FlowSync::resync(const std::string& why) {
-  if (kernel_.dumping()) {
+  if (kernel_.dumping() || resync_) {
     resync_at_ = host_.now() + kTick;
     return;
   }
@@ -259,28 +260,43 @@ void FlowSync::resync(const std::string& why) {
       [this](bool complete) { end_resync(complete); });
 }
 
-// What the dump has not shown is over, unless an event has told of it meanwhile.
 void FlowSync::end_resync(bool complete) {
-  const Resync done = std::move(*resync_);
-  resync_.reset();
   leftovers_.clear();
   if (!complete) {
+    resync_.reset();
     resync_at_ = host_.now() + kTick;
     return;
   }
-  const BlockSet blocks =
-      done.blocks.blocks() == mine_.blocks() ? done.blocks & mine_ : BlockSet(mine_.blocks());
-  const auto is_over = [&done](const std::string& key) {
-    const std::uint64_t name = fnv1a(key);
-    return !done.seen.contains(name) && !done.touched.contains(name);
-  };
-  replica_.for_each(blocks, [&](const std::string& key, const std::string&, BlockId block) {
-    if (is_over(key)) replica_.over(block, key);
+  std::erase_if(half_open_, [this](const auto& one) {
+    return resync_->blocks.contains(one.second.block) && resync_->is_over(one.first);
   });
-  std::erase_if(half_open_, [&](const auto& one) {
-    return blocks.contains(one.second.block) && is_over(one.first);
+  compare_some();
+}
+
+// What the dump has not shown is over, unless an event has told of it meanwhile.
+void FlowSync::compare_some() {
+  BlockSet now(mine_.blocks());
+  resync_->blocks &= mine_;
+  for (std::size_t records = 0; records < kComparedATurn && !resync_->blocks.empty();) {
+    const BlockId block = resync_->blocks.first();
+    resync_->blocks.erase(block);
+    now.insert(block);
+    records += replica_.store().of(block).size();
+  }
+  replica_.for_each(now, [&](const std::string& key, const std::string&, BlockId block) {
+    if (resync_->is_over(key)) replica_.over(block, key);
   });
+  if (resync_->blocks.empty()) {
+    resync_.reset();
+  } else {
+    compare_.start(kNextTurn);
+  }
   pump_soon();
+}
+
+bool FlowSync::Resync::is_over(const std::string& key) const {
+  const std::uint64_t name = fnv1a(key);
+  return !seen.contains(name) && !touched.contains(name);
 }
 
 // Connections that were put in place for a block that went to somebody else after all.
@@ -385,7 +401,7 @@ void FlowSync::on_tick() {
   } else if (now - told_digest_ >= kDigestEvery && view_ && !mine_.empty()) {
     tell_digest(mine_);
   }
-  pump();
+  flush();
   tick_.start(kTick);
 }
 

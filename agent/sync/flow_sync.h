@@ -68,9 +68,11 @@ class FlowSync {
     BlockSet placed{};
     std::size_t flows = 0;
   };
-  // A dump under way that is compared with what is known.
+  // A dump under way, or being compared with what is known.
   struct Resync {
-    BlockSet blocks{};  // that were ours all the time
+    bool is_over(const std::string& key) const;
+
+    BlockSet blocks{};  // that were ours all the time, and are still to be compared
     std::unordered_set<std::uint64_t> seen;
     std::unordered_set<std::uint64_t> touched;  // events have told of them since
   };
@@ -90,12 +92,14 @@ class FlowSync {
   void remove_leftovers();
   void resync(const std::string& why);
   void end_resync(bool complete);
+  void compare_some();
   void remove_what_is_nobodys();
   void remove_from_kernel(const BlockSet& blocks);
 
   // Messages.
   void pump();
   void pump_soon();
+  void flush();
   BlockSet entitled(const MemberId& sender) const;
   bool is_of_now(const Message& message) const;
   void on(const Flows& flows, const Message& message);
@@ -156,7 +160,9 @@ class FlowSync {
   };
   std::unordered_map<std::string, HalfOpen> half_open_;
 
+  std::size_t due_ = 0;  // messages with news that have waited long enough
   LoopKernelTimer flush_;
+  LoopTimer compare_;
   LoopTimer tick_;
   LoopTimer soon_;
 };

@@ -18,8 +18,11 @@ inline constexpr std::size_t kMostHalfOpen = 50'000;
 inline constexpr std::size_t kOnTheirWay = 16;
 // Of a usual record of a connection.
 inline constexpr std::size_t kRecordBytes = 24;
-// News wait so long for more, unless they fill as many messages as may be on their way.
+// News wait so long for more.
 inline constexpr std::chrono::milliseconds kGather{30};
+// What takes longer than some milliseconds goes on in the next turn of the loop.
+inline constexpr std::chrono::microseconds kNextTurn{1};
+inline constexpr std::size_t kComparedATurn = 2000;
 // The kernel's events are read no more often than this: the news wait all the same.
 inline constexpr std::chrono::milliseconds kEventsRest{5};
 inline constexpr std::chrono::seconds kTick{1};
