@@ -102,6 +102,12 @@ void enlarge(int fd, int what, int what_forced) {
   }
 }
 
+Result<void> set_membership(mnl_socket* socket, int option, unsigned group) {
+  int number = static_cast<int>(group);
+  if (mnl_socket_setsockopt(socket, option, &number, sizeof number) == 0) return {};
+  return tl::unexpected<Error>(Refusal{errno, "watch the kernel's notifications", ""}.error());
+}
+
 }  // namespace
 
 std::uint8_t u8_of(const nlattr* attribute) {
@@ -180,12 +186,6 @@ Result<NetlinkSocket> NetlinkSocket::open(int bus) {
   enlarge(socket.fd(), SO_RCVBUF, SO_RCVBUFFORCE);
   socket.buffer_.resize(kReceiveSize);
   return socket;
-}
-
-Result<void> set_membership(mnl_socket* socket, int option, unsigned group) {
-  int number = static_cast<int>(group);
-  if (mnl_socket_setsockopt(socket, option, &number, sizeof number) == 0) return {};
-  return tl::unexpected<Error>(Refusal{errno, "watch the kernel's notifications", ""}.error());
 }
 
 Result<void> NetlinkSocket::join_group(unsigned group) {

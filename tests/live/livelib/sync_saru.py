@@ -198,5 +198,6 @@ def measure(name, sizes, rates, folder, tell):
             tell("real", directors.opened(rate))
         directors.standby("n3")
         directors.settled("n1", "n2")
+        directors.flush(*cluster.nodes)  # what is in TIME_WAIT would end while others are counted
         for flows in sizes:
             tell("bulk", directors.bulk(flows))
