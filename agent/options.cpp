@@ -220,7 +220,11 @@ tl::expected<Options, Failure> validate_service(Options options, const RawOption
   auto delivery = get_word(raw, "delivery", {"flood"}, {"multicast", "routed", "steer"});
   if (!delivery) return tl::unexpected(delivery.error());
   options.delivery = *delivery;
-  auto connections = get_word(raw, "connections", {"none", "stay", "sync"}, {});
+  // What nodes only forward need not stay.
+  const bool forwards = !get(raw, "inside-ip", "").empty();
+  const std::vector<string> words = forwards ? std::vector<string>{"sync", "stay", "none"}
+                                             : std::vector<string>{"stay", "sync", "none"};
+  auto connections = get_word(raw, "connections", words, {});
   if (!connections) return tl::unexpected(connections.error());
   options.connections = *connections;
   auto mac = parse_mac(get(raw, "mac", ""), options.id);

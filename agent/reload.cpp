@@ -27,10 +27,10 @@ std::optional<string> fixed_that_differs(const Options& running, const Options& 
   if (running.nic != wanted.nic) return "nic";
   if (running.mac != wanted.mac) return "mac";
   if (running.delivery != wanted.delivery) return "delivery";
-  if (running.connections != wanted.connections) return "connections";
   if (running.label != wanted.label) return "label";
   if (inside_nic(running) != inside_nic(wanted)) return "inside-nic";
   if (inside_addresses(running) != inside_addresses(wanted)) return "inside-ip";
+  if (running.connections != wanted.connections) return "connections";
   return std::nullopt;
 }
 

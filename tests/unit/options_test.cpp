@@ -27,7 +27,7 @@ TEST(Options, DefaultsAreThoseOfTheDocumentation) {
   EXPECT_EQ(options->selection.seed, derived_seed(1));
   EXPECT_NE(derived_seed(1), derived_seed(2));
   EXPECT_EQ(options->delivery, "flood");
-  EXPECT_EQ(options->connections, "none");
+  EXPECT_EQ(options->connections, "stay");
   EXPECT_EQ(options->weight, 1);
   EXPECT_EQ(options->fencing, Fencing::kAuto);
   EXPECT_EQ(options->mac.text(), "02:5a:72:00:00:01");
@@ -137,7 +137,7 @@ INSTANTIATE_TEST_SUITE_P(
         Bad{"services", "443 by src-addr, 80 by dst-port, 443 by dst-addr",
             "services: \"443 by dst-addr\" is said twice: also \"443 by src-addr\""},
         Bad{"delivery", "steer", "delivery steer does not exist yet in this version; use flood"},
-        Bad{"connections", "share", "connections \"share\" is unknown; use none or stay or sync"},
+        Bad{"connections", "share", "connections \"share\" is unknown; use stay or sync or none"},
         Bad{"mac", "02:00", "mac \"02:00\" is not a MAC address like 02:5a:72:00:00:01"},
         Bad{"mac", "01:00:5e:00:00:01",
             "mac 01:00:5e:00:00:01 is a multicast address; delivery flood needs a unicast one"},
@@ -200,6 +200,7 @@ TEST(Options, WhatDoesNotGoWithAnInsideIsRefused) {
   EXPECT_EQ(sentence(director({{"services", "443 by src-addr"}})),
             "services do not go with inside-ip: what hosts inside answer comes from ports that NAT "
             "may have changed; leave services out");
+  EXPECT_EQ(validate(director({{"connections", ""}}))->connections, "sync");
   EXPECT_EQ(sentence(director({{"connections", "stay"}})),
             "connections stay does not go with inside-ip; use sync or none");
   std::string many;

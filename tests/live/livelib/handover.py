@@ -2,7 +2,7 @@
 """Web traffic while blocks are handed over, and which requests may fail then.
 
 Two kinds may: those to a server that a test has broken, until its blocks are elsewhere, and those
-that were under way when their block moved (connections=none)."""
+that were under way when their block moved: a node that stops takes its own along."""
 import json
 import time
 

@@ -267,7 +267,7 @@ def excused(totals):
     moved = totals["failed_by_move"]
     died = totals["failed_unavoidable"] - moved
     return (f"{died} to a node that crashed, {moved} under way when their block moved, "
-            "which connections=none does not keep")
+            "for a node that stops takes its own along")
 
 
 def shortcomings(totals):
