@@ -8,6 +8,7 @@
 #include <linux/netfilter/nfnetlink_conntrack.h>
 
 #include <cerrno>
+#include <fstream>
 #include <utility>
 #include <vector>
 
@@ -82,6 +83,12 @@ Result<ConntrackEvents> ConntrackEvents::open(int buffer_size) {
     }
   }
   return ConntrackEvents(std::make_unique<Impl>(std::move(*socket)));
+}
+
+bool ConntrackEvents::switched_off() {
+  std::ifstream setting("/proc/sys/net/netfilter/nf_conntrack_events");
+  int value = 1;
+  return setting >> value && value == 0;
 }
 
 Result<void> ConntrackEvents::hear_of_new(bool wanted) {

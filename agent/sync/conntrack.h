@@ -38,6 +38,9 @@ class ConntrackEvents {
   ConntrackEvents& operator=(ConntrackEvents&&) noexcept;
   ~ConntrackEvents();
 
+  // net.netfilter.nf_conntrack_events is 0: nothing is ever told.
+  static bool switched_off();
+
   int fd() const;  // readable when there is something to read()
 
   // Whether to be told of what is made; changes and ends are told all the same.

@@ -411,6 +411,10 @@ void FlowSync::on_soon() {
 }
 
 std::string FlowSync::problem() const {
+  if (ConntrackEvents::switched_off()) {
+    return "net.netfilter.nf_conntrack_events is 0, so the others hear of connections up to a "
+           "minute late; set it to 2 (before Linux 5.19 to 1)";
+  }
   const State& s = host_.state();
   const Nanos now = host_.now();
   if (failed_at_ && now - *failed_at_ < kRememberFailures) {

@@ -25,7 +25,8 @@ How they are measured:
   the rounds, and the middle half of the rounds in brackets. In each round, in a new random order,
   every rule set is measured right after the drop that it is compared with.
 - saru's table is made by its own code (`tests/kernel/nft_driver`), as sarud has it made: 512
-  blocks, of which every second is owned, forced defragmentation, counters.
+  blocks, of which every second is owned, forced defragmentation, counters; `connections=none`: with
+  `stay` and `sync` conntrack comes on top, for all packets of the node.
 - Before and after the rounds the counter of the last chain must say that owned packets come
   through and foreign ones do not.
 """
