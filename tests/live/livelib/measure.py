@@ -266,8 +266,7 @@ def excused(totals):
     """Which of the failed requests had to fail, as words."""
     moved = totals["failed_by_move"]
     died = totals["failed_unavoidable"] - moved
-    return (f"{died} to a node that crashed, {moved} under way when their block moved, "
-            "for a node that stops takes its own along")
+    return f"{died} to a node that crashed, {moved} under way when their block moved"
 
 
 def shortcomings(totals):
