@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <thread>
 #include <utility>
@@ -160,8 +161,12 @@ cs_error_t read_votes(ClusterFacts& facts) {
   return CS_OK;
 }
 
-// Waits for corosync as long as that takes.
+// Waits for corosync as long as that takes. One thread at a time: the libraries' table of handles
+// (libqb's hdb) may give two threads that open a connection at once the same handle, and the first
+// that closes it leaves the other with CS_ERR_BAD_HANDLE.
 Facts ask() {
+  static std::mutex one_at_a_time;
+  const std::lock_guard lock(one_at_a_time);
   const Map map;
   const auto failed = [](std::string text) {
     return tl::unexpected(CorosyncError{std::move(text)});
