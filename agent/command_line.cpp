@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 
 #include "agent/options.h"
+#include "agent/version.h"
 
 namespace saru {
 namespace {
@@ -54,7 +55,7 @@ constexpr Described kFlags[] = {
 tl::expected<CommandLine, Failure> read_command_line(int argc, const char* const* argv) {
   CLI::App app{"sarud: serves one IP address from every node of a Corosync cluster at once",
                "sarud"};
-  app.set_version_flag("--version", std::string("sarud " SARU_VERSION));
+  app.set_version_flag("--version", std::string("sarud ") + kVersion);
   app.set_config("--config", "", "read options from a file of lines like nic=eth0");
   std::map<std::string, std::string> values;
   std::map<std::string, bool> flags;

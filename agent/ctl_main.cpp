@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "agent/ctl_commands.h"
+#include "agent/version.h"
 
 namespace {
 
@@ -67,7 +68,7 @@ void add_arguments(CLI::App& command, const std::string& name, CtlOptions& optio
 int main(int argc, char** argv) {
   CLI::App app{"saructl: shows and steers the address that this node serves with others",
                "saructl"};
-  app.set_version_flag("--version", std::string("saructl " SARU_VERSION));
+  app.set_version_flag("--version", std::string("saructl ") + saru::kVersion);
   app.require_subcommand(1);
   CtlOptions options;
   unsigned id = 0;
@@ -93,7 +94,7 @@ int main(int argc, char** argv) {
   options.timeout = std::chrono::seconds(seconds);
   options.settle = std::chrono::seconds(settle);
   if (app.got_subcommand("version")) {
-    std::puts("saructl " SARU_VERSION);
+    std::printf("saructl %s\n", saru::kVersion);
     return 0;
   }
   for (const Command& command : kCommands) {

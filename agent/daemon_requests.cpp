@@ -6,6 +6,7 @@
 
 #include "agent/daemon.h"
 #include "agent/logging.h"
+#include "agent/version.h"
 
 namespace saru {
 namespace {
@@ -43,8 +44,9 @@ void Daemon::on_request(Control& control, ClientId client, const json& request) 
     stop_client_ = client;
     return stop();
   }
-  control.refuse(client, "this sarud (version " SARU_VERSION ") does not know the command \"" +
-                             command + "\"; saructl and sarud must be of one version");
+  control.refuse(client, "this sarud (version " + std::string(kVersion) +
+                             ") does not know the command \"" + command +
+                             "\"; saructl and sarud must be of one version");
 }
 
 json Daemon::describe_now() {

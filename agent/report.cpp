@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "agent/membership.h"
+#include "agent/version.h"
 
 namespace saru {
 namespace {
@@ -228,7 +229,7 @@ json describe(const State& state, const Options& options, const Surroundings& ar
   const Nanos left =
       state.kernel.deadline ? std::max(remaining(*state.kernel.deadline, now), Nanos(0)) : Nanos(0);
   return {{"ok", true},
-          {"version", SARU_VERSION},
+          {"version", kVersion},
           {"id", options.id},
           {"label", options.label},
           {"pid", getpid()},

@@ -66,7 +66,6 @@ void describe_server(CLI::App& app, probe::ServeOptions& serve) {
 
 int main(int argc, char** argv) {
   CLI::App app("Sends steady load to a shared address, and answers it on the nodes.", "saru-probe");
-  app.set_version_flag("--version", SARU_VERSION);
   app.require_subcommand(1);
   probe::SendOptions send;
   probe::HttpOptions http;

@@ -121,7 +121,6 @@ void describe_watch(CLI::App& app, Raw& raw, witness::WatchOptions& watch) {
 int main(int argc, char** argv) {
   CLI::App app("Captures on all links and judges who answers packets to a shared address.",
                "saru-witness");
-  app.set_version_flag("--version", SARU_VERSION);
   app.require_subcommand(0, 1);
   app.footer(
       "Exit status: 0 all right, 1 a violation, 2 inconclusive (frames lost, a link missing, no "
