@@ -5,6 +5,7 @@
 #include "agent/core/block_set.h"
 #include "agent/core/plant.h"
 #include "agent/text.h"
+#include "agent/version.h"
 
 namespace saru {
 namespace {
@@ -58,6 +59,15 @@ string partner_line(const json& status) {
     text += "; WOULD NOT HEAR of its fencing: " + partner.at("blind").get<string>();
   }
   return line("fencing", text);
+}
+
+// A sarud that was started before its package was replaced runs on.
+string version_line(const json& status) {
+  const string runs = status.value("version", "");
+  if (runs.empty() || runs == kVersion) return "";
+  return line("version", "sarud " + runs + " runs, " + kVersion +
+                             " is installed; to change over: saructl drain, restart sarud "
+                             "(pcs node standby, unstandby), saructl undrain");
 }
 
 // Blocks whose connections stay on the node where they began.
@@ -168,6 +178,7 @@ string text_of_status(const json& status) {
                                status.at("delivery").get<string>() + ", connections " +
                                status.at("connections").get<string>() + ", MAC " +
                                status.at("mac").get<string>());
+  text += version_line(status);
   const json& config = status.at("config");
   if (!config.at("next").is_null()) {
     text += line("to come", "other settings, once these nodes have them too: " +

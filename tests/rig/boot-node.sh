@@ -21,11 +21,10 @@ mount -t sysfs sysfs /sys
 layer /etc etc
 if [ "$kind" = node ]; then
   layer /var/lib var-lib
-  layer /usr/sbin sbin
-  layer /usr/lib/ocf/resource.d ocf
+  layer /usr usr
 fi
-# The user that a package creates.
-if [ "$kind" = node ] && ! id saru >/dev/null 2>&1; then
+# The user that a package creates, where the programs are links to a build.
+if [ -L /usr/sbin/sarud ] && ! id saru >/dev/null 2>&1; then
   useradd --system --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin saru
 fi
 mount --bind "$state/log" /var/log

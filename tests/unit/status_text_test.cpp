@@ -7,6 +7,7 @@
 #include "agent/audit.h"
 #include "agent/report.h"
 #include "agent/text.h"
+#include "agent/version.h"
 
 namespace saru {
 namespace {
@@ -52,6 +53,17 @@ json sixteen_blocks() {
           {"members", {member(1, 6, "open"), member(2, 5, "serving"), member(3, 5, "serving")}},
           {"owners", owners},
           {"moving", json::array()}};
+}
+
+TEST(StatusText, AnotherVersionThanIsInstalledIsTold) {
+  json status = sixteen_blocks();
+  status["version"] = kVersion;
+  EXPECT_EQ(text_of_status(status).find("is installed"), std::string::npos);
+  status["version"] = "0.0.7";
+  const std::string text = text_of_status(status);
+  EXPECT_NE(text.find("sarud 0.0.7 runs, " + std::string(kVersion) + " is installed"),
+            std::string::npos)
+      << text;
 }
 
 // Found by tests/fuzz: the map divides by it.

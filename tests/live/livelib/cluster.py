@@ -115,8 +115,10 @@ class Cluster:
         return subprocess.CompletedProcess(argv, process.returncode, out, err)
 
     def up(self, nodes, token=None, consensus=None, pacemaker=True, ip_version=4, qdevice=False,
-           two_node=False, servers=0, inside=False):
-        words = ["up", "--nodes", str(nodes), "--bin", f"{BUILD}/agent", "--ocf", f"{REPO}/ocf"]
+           two_node=False, servers=0, inside=False, packages=()):
+        words = ["up", "--nodes", str(nodes)]
+        words += (["--packages", *packages] if packages
+                  else ["--bin", f"{BUILD}/agent", "--ocf", f"{REPO}/ocf"])
         words += ["--token", str(token)] if token else []
         words += ["--consensus", str(consensus)] if consensus else []
         words += [] if pacemaker else ["--no-pacemaker"]

@@ -14,7 +14,7 @@ ABOUT = """A real Corosync/Pacemaker cluster of N nodes on this one machine.
 
 Every node nK has its own network, mounts, processes and host name, real Corosync (knet) and real
 Pacemaker; its eth0 (10.77.0.K/16, fd77::K/64) is plugged into a switch, as is the client's
-(10.77.0.250, fd77::250). A node keeps its own /etc, /var/lib, /usr/sbin and /var/log from boot to
+(10.77.0.250, fd77::250). A node keeps its own /etc, /var/lib, /usr and /var/log from boot to
 boot, has a fresh /run and /dev/shm, and shares all else with the host, also /tmp. The rig is kept
 below /run/saru-rig-NAME; several run side by side with --name."""
 CUT_ABOUT = """split the network: the named machines keep each other and lose all the rest
@@ -89,6 +89,8 @@ def add_up(up):
     up.add_argument("--bin", metavar="DIR",
                     help="where sarud and saructl are built ($SARU_BIN, or build/agent)")
     up.add_argument("--ocf", metavar="DIR", help="resource agents ocf:saru:* ($SARU_OCF, or ocf)")
+    up.add_argument("--packages", nargs="+", default=[], metavar="FILE",
+                    help="Debian packages that dpkg installs on every node; no --bin, --ocf then")
     up.add_argument("--timeout", type=float, metavar="S",
                     help="seconds until all must be online (90 + 5 per node)")
     up.add_argument("--json", action="store_true", help="print the status at the end, for tools")

@@ -129,7 +129,7 @@ def private_dir(path):
 def prepare_machine(rig, name, config):
     """The directories that a machine keeps from boot to boot."""
     home = rig.machine_dir(name)
-    layers = ["etc", "var-lib", "sbin", "ocf"] if name[0] == "n" else ["etc"]
+    layers = ["etc", "var-lib", "usr"] if name[0] == "n" else ["etc"]
     for layer in layers:
         os.makedirs(f"{home}/{layer}")
         os.makedirs(f"{home}/{layer}.work")
@@ -167,12 +167,14 @@ def prepare_node(home, config):
         shutil.chown(f"{home}/log/{path}", *cluster_owner)
         os.chmod(f"{home}/log/{path}", 0o770)
     # Links, not mounts: a rebuilt file is seen at once.
-    shutil.copy(f"{machine.HERE}/fence_rig", f"{home}/sbin/fence_rig")
+    os.makedirs(f"{home}/usr/sbin")
+    shutil.copy(f"{machine.HERE}/fence_rig", f"{home}/usr/sbin/fence_rig")
     for binary in ("sarud", "saructl"):
         if config["bin"]:
-            os.symlink(f"{config['bin']}/{binary}", f"{home}/sbin/{binary}")
+            os.symlink(f"{config['bin']}/{binary}", f"{home}/usr/sbin/{binary}")
     if config["ocf"]:
-        os.symlink(config["ocf"], f"{home}/ocf/saru")
+        os.makedirs(f"{home}/usr/lib/ocf/resource.d")
+        os.symlink(config["ocf"], f"{home}/usr/lib/ocf/resource.d/saru")
 
 
 # What the nodes say.

@@ -81,6 +81,14 @@ def visible_directory(option, given, default):
     return path
 
 
+def visible_file(option, given):
+    path = os.path.realpath(given)
+    if not os.path.isfile(path):
+        raise RigError(f"{option} {given}: no such file")
+    visible_directory(option, os.path.dirname(path), None)
+    return path
+
+
 def binaries(given):
     """Where the nodes find sarud and saructl; None: those installed on the host."""
     given = given or os.environ.get("SARU_BIN")
@@ -107,7 +115,9 @@ def make_config(rig, options):
             "ip_version": options.ip_version,
             "pacemaker": options.pacemaker,
             "real_time": options.nodes <= cluster.CROWD and cluster.may_use_real_time(),
-            "bin": binaries(options.bin), "ocf": agents(options.ocf),
+            "packages": [visible_file("--packages", file) for file in options.packages],
+            "bin": None if options.packages else binaries(options.bin),
+            "ocf": None if options.packages else agents(options.ocf),
             "authkey": os.urandom(256).hex()}
 
 
@@ -164,6 +174,9 @@ def build(rig, config, options, say):
     machine.boot(rig, names)
     reached(f"{len(names)} machines on the switch", "machines_s")
     nodes = rig.node_names()
+    if config["packages"]:
+        machine.install(rig, nodes, config["packages"])
+        reached(f"{len(config['packages'])} packages installed on every node", "installed_s")
     crowd = len(nodes) > cluster.CROWD
     if config["qdevice"]:
         arbiter.start(rig)

@@ -256,6 +256,20 @@ def query(pid, argv, seconds=5):
         return None, ""
 
 
+def install(rig, machines, packages):
+    """Installs these Debian packages with dpkg, on all machines side by side."""
+    running = {name: popen(living_pid(rig, name), ["dpkg", "--install", *packages],
+                           stderr=subprocess.STDOUT) for name in machines}
+    for name, process in running.items():
+        try:
+            said, _ = process.communicate(timeout=120)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise RigError(f"{name}: dpkg did not end within 120 s") from None
+        if process.returncode != 0:
+            raise RigError(f"{name}: dpkg --install failed:\n{said}")
+
+
 def start_cluster(rig, machine, pacemaker):
     """Starts Corosync, and Pacemaker once that answers, in the background of the node."""
     pid = living_pid(rig, machine)
