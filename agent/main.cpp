@@ -410,7 +410,7 @@ int main(int argc, char** argv) {
     return 0;
   }
   const auto options = validate(line->raw);
-  if (!options) return complain(options.error());
+  if (!options) return complain(at_origin(*line, options.error()));
   const auto code = run_task(*options, line->raw);
   return code ? static_cast<int>(*code) : complain(code.error());
 }
