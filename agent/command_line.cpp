@@ -45,7 +45,9 @@ constexpr Described kValues[] = {
 };
 
 constexpr Described kFlags[] = {
-    {"foreground", "", "stay in the foreground and log to stderr too"},
+    {"foreground", "",
+     "stay in the foreground and log to stderr too; under systemd (NOTIFY_SOCKET) tell it when "
+     "ready instead"},
     {"validate", "", "only check the options; change nothing"},
     {"validate-node", "", "only check the options and this node; change nothing"},
     {"reload", "", "hand these options to the sarud that runs with this id"},
