@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <string_view>
 
+#include "agent/config_file.h"
 #include "agent/options.h"
 #include "agent/version.h"
 
@@ -43,20 +46,60 @@ constexpr Described kValues[] = {
 };
 
 constexpr Described kFlags[] = {
-    {"foreground", "", "stay in the foreground and log to stderr too"},
+    {"foreground", "",
+     "stay in the foreground and log to stderr too; under systemd (NOTIFY_SOCKET) tell it when "
+     "ready instead"},
     {"validate", "", "only check the options; change nothing"},
     {"validate-node", "", "only check the options and this node; change nothing"},
     {"reload", "", "hand these options to the sarud that runs with this id"},
     {"cleanup", "", "only remove what a dead sarud left in the kernel; needs only --id"},
 };
 
+ConfigName judge_name(std::string_view name) {
+  const auto is_name = [name](const Described& option) { return name == option.name; };
+  if (name == "ip" || name == "inside-ip") return ConfigName::kList;
+  if (std::any_of(std::begin(kValues), std::end(kValues), is_name)) return ConfigName::kValue;
+  const bool own = name == "config" || name == "help" || name == "version";
+  if (own || std::any_of(std::begin(kFlags), std::end(kFlags), is_name)) {
+    return ConfigName::kNotInFiles;
+  }
+  return ConfigName::kUnknown;
+}
+
+// What the command line does not say, the file does.
+tl::expected<void, Failure> add_file(const std::string& path, CommandLine& line) {
+  auto values = read_config(path, &judge_name);
+  if (!values) return tl::unexpected(values.error());
+  line.config = path;
+  for (auto& [name, value] : *values) {
+    if (value.text.empty() || !line.raw.emplace(name, value.text).second) continue;
+    line.origins[name] = path + ":" + std::to_string(value.line);
+  }
+  return {};
+}
+
 }  // namespace
+
+Failure at_origin(const CommandLine& line, Failure failure) {
+  if (line.config.empty()) return failure;
+  const std::string& sentence = failure.sentence;
+  const std::string name = sentence.substr(0, sentence.find_first_of(" :"));
+  const auto found = line.origins.find(name);
+  if (found == line.origins.end() && line.raw.count(name) != 0) return failure;
+  const std::string& where = found == line.origins.end() ? line.config : found->second;
+  failure.sentence.insert(0, where + ": ");
+  return failure;
+}
 
 tl::expected<CommandLine, Failure> read_command_line(int argc, const char* const* argv) {
   CLI::App app{"sarud: serves one IP address from every node of a Corosync cluster at once",
                "sarud"};
   app.set_version_flag("--version", std::string("sarud ") + kVersion);
-  app.set_config("--config", "", "read options from a file of lines like nic=eth0");
+  std::string config;
+  app.add_option("--config", config,
+                 "read options from a file of lines like nic=eth0, saru.conf(5); the command line "
+                 "wins over it")
+      ->type_name("FILE");
   std::map<std::string, std::string> values;
   std::map<std::string, bool> flags;
   std::vector<std::string> addresses;
@@ -97,6 +140,9 @@ tl::expected<CommandLine, Failure> read_command_line(int argc, const char* const
   for (const std::string& address : addresses) result.raw["ip"] += address + ",";
   for (const std::string& address : inside_addresses) {
     if (!address.empty()) result.raw["inside-ip"] += address + ",";
+  }
+  if (!config.empty()) {
+    if (auto added = add_file(config, result); !added) return tl::unexpected(added.error());
   }
   return result;
 }

@@ -338,9 +338,10 @@ tl::expected<ExitCode, Failure> clean_up(const Options& options) {
 }
 
 tl::expected<ExitCode, Failure> serve_in_foreground(const Options& options) {
-  open_log(options.id, true, options.log_file, options.log_level);
-  Readiness nobody_waits;
-  auto code = serve(options, nobody_waits);
+  auto readiness = Readiness::in_foreground();
+  if (!readiness) return tl::unexpected(readiness.error());
+  open_log(options.id, !readiness->is_managed(), options.log_file, options.log_level);
+  auto code = serve(options, *readiness);
   close_log();
   return code;
 }
@@ -410,7 +411,7 @@ int main(int argc, char** argv) {
     return 0;
   }
   const auto options = validate(line->raw);
-  if (!options) return complain(options.error());
+  if (!options) return complain(at_origin(*line, options.error()));
   const auto code = run_task(*options, line->raw);
   return code ? static_cast<int>(*code) : complain(code.error());
 }

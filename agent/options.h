@@ -71,7 +71,12 @@ tl::expected<Options, Failure> validate(const RawOptions& raw);
 struct CommandLine {
   RawOptions raw;
   std::string text;
+  std::string config;                          // that file; empty: there was none
+  std::map<std::string, std::string> origins;  // what came from it: option -> "FILE:LINE"
 };
 tl::expected<CommandLine, Failure> read_command_line(int argc, const char* const* argv);
+
+// A failure of validate(), with the file and line that it is about in front of its sentence.
+Failure at_origin(const CommandLine& line, Failure failure);
 
 }  // namespace saru

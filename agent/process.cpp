@@ -5,11 +5,14 @@
 #include <pthread.h>
 #include <sched.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <csignal>
+#include <cstddef>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -89,7 +92,7 @@ std::vector<std::string> protect_process() {
 }
 
 Readiness::Readiness(Readiness&& other) noexcept
-    : fd_(std::exchange(other.fd_, -1)), background_(other.background_) {}
+    : fd_(std::exchange(other.fd_, -1)), managed_(other.managed_) {}
 
 Readiness::~Readiness() {
   if (fd_ >= 0) close(fd_);
@@ -114,13 +117,35 @@ tl::expected<Readiness, Failure> Readiness::daemonize() {
   leave_the_terminal();
   Readiness readiness;
   readiness.fd_ = ends[1];
-  readiness.background_ = true;
   return readiness;
 }
 
-void Readiness::ready() { say("0"); }
+tl::expected<Readiness, Failure> Readiness::in_foreground() {
+  const char* name = std::getenv("NOTIFY_SOCKET");
+  Readiness readiness;
+  if (name == nullptr || *name == '\0') return readiness;
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  const std::size_t length = std::strlen(name);
+  readiness.fd_ = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  readiness.managed_ = true;
+  if (length < sizeof address.sun_path) {
+    std::memcpy(address.sun_path, name, length);
+    if (*name == '@') address.sun_path[0] = '\0';  // not in the file system
+    const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + length);
+    if (connect(readiness.fd_, reinterpret_cast<sockaddr*>(&address), size) == 0) return readiness;
+  } else {
+    errno = ENAMETOOLONG;
+  }
+  return tl::unexpected(Failure{
+      ExitCode::kFailed, because(std::string("cannot reach the service manager at ") + name) +
+                             "; without one, run this without NOTIFY_SOCKET"});
+}
+
+void Readiness::ready() { say(managed_ ? "READY=1" : "0"); }
 
 void Readiness::failed(const Failure& failure) {
+  if (managed_) return;  // the manager sees how this process ends
   say(std::to_string(static_cast<int>(failure.code)) + " " + failure.sentence);
 }
 

@@ -15,10 +15,11 @@ namespace saru {
 // without it, but a busy CPU may then let a healthy node's lease run out.
 [[nodiscard]] std::vector<std::string> protect_process();
 
-// The parent's end of the pipe through which a daemon says that it is ready.
+// Through which a daemon says that it is ready: a pipe to the command that was called, or systemd's
+// socket (sd_notify(3)).
 class Readiness {
  public:
-  // In the foreground: say() prints nothing and keeps nothing.
+  // Nobody waits: say() prints nothing and keeps nothing.
   Readiness() = default;
   Readiness(Readiness&& other) noexcept;
   Readiness& operator=(Readiness&&) = delete;
@@ -29,14 +30,19 @@ class Readiness {
   // or died. The child goes on in a session of its own, in /, without a terminal.
   static tl::expected<Readiness, Failure> daemonize();
 
+  // In the foreground. Opens the socket that NOTIFY_SOCKET names, if a service manager has set it:
+  // where that is not possible, it fails, for the manager would wait in vain.
+  static tl::expected<Readiness, Failure> in_foreground();
+
   void ready();
   void failed(const Failure& failure);
-  bool in_background() const { return background_; }
+  // A service manager keeps what is said on stderr beside the system log.
+  bool is_managed() const { return managed_; }
 
  private:
   void say(const std::string& line);
   int fd_ = -1;
-  bool background_ = false;
+  bool managed_ = false;
 };
 
 }  // namespace saru

@@ -2,6 +2,7 @@
 // Options of sarud, from its command line, from a file (--config) and from a running sarud's
 // reload: whatever they say, they are refused with one sentence, or good ones.
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <string>
@@ -54,6 +55,7 @@ void by_name(fuzz::Input input) {
 void by_command_line(fuzz::Input input) {
   static const int file = memfd_create("sarud.conf", MFD_CLOEXEC);
   const auto content = input.piece();
+  must(fchmod(file, 0600) == 0, "a file that nobody else writes");
   must(ftruncate(file, 0) == 0, "the file can be emptied");
   must(pwrite(file, content.data(), content.size(), 0) >= 0, "the file can be written");
   std::vector<std::string> words = {"sarud"};
@@ -66,7 +68,10 @@ void by_command_line(fuzz::Input input) {
   std::vector<const char*> argv;
   for (const std::string& word : words) argv.push_back(word.c_str());
   const auto line = read_command_line(static_cast<int>(argv.size()), argv.data());
-  if (line && line->text.empty()) judge(line->raw);
+  if (line && line->text.empty()) {
+    judge(line->raw);
+    must(!at_origin(*line, {}).sentence.empty() || content.empty(), "a refusal names the file");
+  }
   must(line || !line.error().sentence.empty(), "a refusal has a sentence");
 }
 
