@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // saructl metrics. docs/metrics.md lists every name; tests/live/test_metrics compares the two.
+#include <algorithm>
 #include <charconv>
 #include <cstdio>
 #include <utility>
