@@ -140,10 +140,10 @@ void Daemon::feed(EventBody body) {
     Step next = step(std::move(state_), event);
     state_ = std::move(next.state);
     if (std::holds_alternative<KernelDone>(event.body)) note_lingering();
-    note_ownership(event, next.actions);
     for (const Action& action : next.actions) {
       std::visit([this](const auto& one) { execute(one); }, action);
     }
+    note_ownership(event, next.actions);
   }
   feeding_ = false;
   after_step();

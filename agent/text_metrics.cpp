@@ -357,8 +357,7 @@ void add_histogram(Page& page) {
 
 string text_of_metrics(const std::vector<Scraped>& saruds, bool open_metrics) {
   Page page(saruds, open_metrics);
-  page.family("saru_up", Kind::kGauge,
-              "1: sarud runs and answers. 0: it was started, and does not.",
+  page.family("saru_up", Kind::kGauge, "1: sarud runs and answers. 0: it does not.",
               [&](const Scraped& one) { page.sample(one.answer.is_null() ? "0" : "1"); });
   page.of_answers("saru_build_info", Kind::kGauge, "Always 1; its label is the version of sarud.",
                   [&](const json& answer) {
