@@ -7,6 +7,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
@@ -66,20 +67,12 @@ tl::unexpected<Failure> cannot_connect(std::uint16_t id) {
 }
 
 std::vector<std::uint16_t> running_ids() {
-  std::vector<std::uint16_t> ids;
-  std::unique_ptr<DIR, int (*)(DIR*)> directory(opendir(kRunDirectory), &closedir);
-  if (!directory) return ids;
-  while (const dirent* entry = readdir(directory.get())) {
-    const string name = entry->d_name;
-    const std::size_t dot = name.find(".sock");
-    std::uint16_t id = 0;
-    if (dot == string::npos || dot + 5 != name.size()) continue;
-    const auto [end, error] = std::from_chars(name.data(), name.data() + dot, id);
-    if (error != std::errc{} || end != name.data() + dot) continue;
+  std::vector<std::uint16_t> ids = known_ids();
+  std::erase_if(ids, [](std::uint16_t id) {
     const Socket socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
     // EAGAIN: somebody listens, but is busy. EACCES: it will be refused by name.
-    if (connect_to(socket, id) || errno == EAGAIN || errno == EACCES) ids.push_back(id);
-  }
+    return !connect_to(socket, id) && errno != EAGAIN && errno != EACCES;
+  });
   return ids;
 }
 
@@ -90,6 +83,22 @@ int left(Clock::time_point deadline) {
 }
 
 }  // namespace
+
+std::vector<std::uint16_t> known_ids() {
+  std::vector<std::uint16_t> ids;
+  std::unique_ptr<DIR, int (*)(DIR*)> directory(opendir(kRunDirectory), &closedir);
+  if (!directory) return ids;
+  while (const dirent* entry = readdir(directory.get())) {
+    const string name = entry->d_name;
+    const std::size_t dot = name.find(".sock");
+    std::uint16_t id = 0;
+    if (dot == string::npos || dot + 5 != name.size()) continue;
+    const auto [end, error] = std::from_chars(name.data(), name.data() + dot, id);
+    if (error == std::errc{} && end == name.data() + dot) ids.push_back(id);
+  }
+  std::sort(ids.begin(), ids.end());
+  return ids;
+}
 
 tl::expected<std::uint16_t, Failure> choose_id(std::optional<std::uint16_t> asked) {
   if (asked) return *asked;

@@ -8,10 +8,14 @@
 #include <optional>
 #include <string>
 #include <tl/expected.hpp>
+#include <vector>
 
 #include "agent/exit_code.h"
 
 namespace saru {
+
+// Every sarud that was started here and has not ended in order, whether it answers or not; sorted.
+std::vector<std::uint16_t> known_ids();
 
 // The id that was asked for; otherwise the only one that answers on this node. kNotRunning when
 // none does, kBadHere when several do.

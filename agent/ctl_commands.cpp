@@ -119,6 +119,39 @@ CtlResult judge_health(const CtlOptions& options, json status) {
   return found ? fail(ExitCode::kDegraded, found->sentence) : CtlResult(ExitCode::kOk);
 }
 
+// Which block events is asked for; nullopt: all.
+tl::expected<std::optional<unsigned>, Failure> block_asked(const CtlOptions& options,
+                                                           const json& status) {
+  if (!options.owner_of.empty()) {
+    const auto packet = parse_client(options.owner_of, options.protocol, options.to);
+    if (!packet) return fail(ExitCode::kBadHere, packet.error());
+    const auto block = find_block(status, *packet);
+    if (!block) return fail(ExitCode::kFailed, block.error());
+    return *block;
+  }
+  if (options.block.empty()) return std::nullopt;
+  unsigned block = 0;
+  const string& text = options.block;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), block);
+  const unsigned blocks = blocks_in(status);
+  if (error == std::errc{} && end == text.data() + text.size() && block < blocks) return block;
+  return fail(ExitCode::kBadHere, "block must be a number from 0 to " + std::to_string(blocks - 1));
+}
+
+CtlResult tell_views(const CtlOptions& options, std::uint16_t id) {
+  const auto answer = ask(id, {{"command", "views"}}, kAnswer);
+  if (!answer) return tl::unexpected(answer.error());
+  const auto block = block_asked(options, *answer);
+  if (!block) return tl::unexpected(block.error());
+  if (*block) {
+    print(options.json ? story_of_block(*answer, **block).dump() + "\n"
+                       : text_of_story(*answer, **block));
+  } else {
+    print(options.json ? answer->at("views").dump() + "\n" : text_of_views(*answer));
+  }
+  return ExitCode::kOk;
+}
+
 CtlResult end_with(const Answer& answer) {
   print(answer.text);
   return answer.good ? ExitCode::kOk : ExitCode::kFailed;
@@ -158,11 +191,34 @@ CtlResult ctl_map(const CtlOptions& options) {
 CtlResult ctl_events(const CtlOptions& options) {
   const auto id = choose_id(options.id);
   if (!id) return tl::unexpected(id.error());
+  if (options.views || !options.block.empty() || !options.owner_of.empty()) {
+    return tell_views(options, *id);
+  }
   json request = {{"command", "events"}};
   if (options.count > 0) request["count"] = options.count;
   const auto answer = ask(*id, request, kAnswer);
   if (!answer) return tl::unexpected(answer.error());
   print(options.json ? answer->at("events").dump() + "\n" : text_of_events(*answer));
+  return ExitCode::kOk;
+}
+
+CtlResult ctl_metrics(const CtlOptions& options) {
+  std::vector<std::uint16_t> ids = known_ids();
+  if (options.id) ids = {*options.id};
+  if (ids.empty()) return fail(ExitCode::kNotRunning, "no sarud runs on this node");
+  char host[256] = {};
+  gethostname(host, sizeof host - 1);
+  std::vector<Scraped> saruds;
+  for (const std::uint16_t id : ids) {
+    auto answer = ask(id, {{"command", "metrics"}}, kAnswer);
+    if (!answer && answer.error().code == ExitCode::kNoPermission) {
+      return tl::unexpected(answer.error());
+    }
+    if (!answer) std::fprintf(stderr, "saructl: %s\n", answer.error().sentence.c_str());
+    saruds.push_back({id, answer ? answer->at("node").get<string>() : host,
+                      answer ? std::move(*answer) : json(nullptr)});
+  }
+  print(text_of_metrics(saruds, options.open_metrics));
   return ExitCode::kOk;
 }
 

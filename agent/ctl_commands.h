@@ -26,7 +26,11 @@ struct CtlOptions {
   std::string node;        // confirm-dead
   bool confirmed = false;  // confirm-dead: in so many words
   bool load = false;       // map: new connections instead of owners
-  unsigned count = 0;      // events: the last so many; 0: all there are
+  bool views = false;      // events: view by view instead of line by line
+  std::string block;       // events: of this block alone
+  std::string owner_of;    // events: of the block of this client
+  bool open_metrics = false;
+  unsigned count = 0;  // events: the last so many; 0: all there are
 };
 
 using CtlResult = tl::expected<ExitCode, Failure>;
@@ -39,6 +43,8 @@ CtlResult ctl_status(const CtlOptions& options);
 CtlResult ctl_map(const CtlOptions& options);
 // What sarud logged lately: who owned how much since when, and why.
 CtlResult ctl_events(const CtlOptions& options);
+// Numbers for Prometheus, of the sarud with this id or of all on this node.
+CtlResult ctl_metrics(const CtlOptions& options);
 CtlResult ctl_owner(const CtlOptions& options);
 // 0: each block is accepted by exactly one node, and all nodes answered; 1: not.
 CtlResult ctl_check(const CtlOptions& options);

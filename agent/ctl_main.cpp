@@ -24,6 +24,7 @@ constexpr Command kCommands[] = {
     {"check", "ask every node's kernel: is each block accepted exactly once? exit 0 or 1",
      &saru::ctl_check},
     {"events", "what sarud logged lately: views, moves, repairs", &saru::ctl_events},
+    {"metrics", "numbers for Prometheus", &saru::ctl_metrics},
     {"drain", "hand all blocks of this node over; sarud goes on running", &saru::ctl_drain},
     {"undrain", "take blocks again", &saru::ctl_undrain},
     {"weight", "change this node's share until it boots", &saru::ctl_weight},
@@ -34,11 +35,29 @@ constexpr Command kCommands[] = {
      &saru::ctl_monitor},
 };
 
+void add_arguments_of_events(CLI::App& command, CtlOptions& options) {
+  auto* count = command.add_option("-n,--count", options.count, "only the last so many");
+  auto* views = command.add_flag("--views", options.views,
+                                 "view by view: why it came, and which blocks moved");
+  auto* block = command.add_option("--block", options.block, "who has owned this block, and why");
+  auto* owner = command.add_option("--owner-of", options.owner_of,
+                                   "the same, of the block of a client: ADDR[:PORT]");
+  command.add_option("--protocol", options.protocol, "of --owner-of: tcp (default), udp, ...")
+      ->needs(owner);
+  command.add_option("--to", options.to, "of --owner-of: where to: PORT, ADDR:PORT")->needs(owner);
+  views->excludes(count);
+  block->excludes(count)->excludes(views);
+  owner->excludes(count)->excludes(views)->excludes(block);
+}
+
 void add_arguments(CLI::App& command, const std::string& name, CtlOptions& options,
                    unsigned& settle) {
   if (name == "status" || name == "check" || name == "events") {
     command.add_flag("--json", options.json, "print JSON instead of text");
-    if (name == "events") command.add_option("-n,--count", options.count, "only the last so many");
+    if (name == "events") add_arguments_of_events(command, options);
+  } else if (name == "metrics") {
+    command.add_flag("--openmetrics", options.open_metrics,
+                     "OpenMetrics instead of Prometheus's own text format");
   } else if (name == "map") {
     command.add_flag("--load", options.load, "new connections that this node accepted, by block");
     command.add_flag("--json", options.json, "with --load: JSON instead of text");

@@ -143,6 +143,7 @@ void Daemon::feed(EventBody body) {
     for (const Action& action : next.actions) {
       std::visit([this](const auto& one) { execute(one); }, action);
     }
+    note_ownership(event, next.actions);
   }
   feeding_ = false;
   after_step();
@@ -302,7 +303,9 @@ void Daemon::execute(const Send& action) {
   const auto* released = std::get_if<Released>(&action.message.body);
   if (flows_ && released != nullptr) flows_->give_up(released->blocks);
   const auto sent = group_.send(action.message);
-  if (!sent) write_log(LogLevel::kInfo, "a message was not sent: " + sent.error().text);
+  if (sent) return;
+  ++unsent_;
+  write_log(LogLevel::kInfo, "a message was not sent: " + sent.error().text);
 }
 
 void Daemon::execute(const KernelWrite& action) {
@@ -382,7 +385,10 @@ void Daemon::announce() {
   }
 }
 
-void Daemon::note_repair(const string& what) { around_.repair = {clocks_.now().raw, what}; }
+void Daemon::note_repair(const string& what) {
+  around_.repair = {clocks_.now().raw, what};
+  ++repairs_;
+}
 
 std::vector<string> Daemon::kernel_problems() {
   std::vector<string> problems;

@@ -14,7 +14,9 @@
 #include "agent/core/state.h"
 #include "agent/eligibility.h"
 #include "agent/fencing_news.h"
+#include "agent/metrics.h"
 #include "agent/options.h"
+#include "agent/ownership.h"
 #include "agent/reload.h"
 #include "agent/report.h"
 #include "agent/sync/flow_sync.h"
@@ -138,6 +140,11 @@ class Daemon {
   nlohmann::json on_confirm_dead(const nlohmann::json& request);
   nlohmann::json on_events(const nlohmann::json& request);
 
+  // What the administrator's monitoring wants to know (daemon_metrics.cpp).
+  void note_ownership(const Event& event, const std::vector<Action>& actions);
+  nlohmann::json on_metrics();
+  nlohmann::json on_views();
+
   // Established connections that stay while their block moves (daemon_linger.cpp).
   void look_at_lingering();
   void on_counted();
@@ -205,6 +212,12 @@ class Daemon {
   std::unique_ptr<sync::FlowSync> flows_;  // where connections are synchronised
   std::optional<Nanos> member_since_;
   std::string flows_problem_;  // as told last
+
+  Ownership ownership_;
+  Rising rising_;  // counters that others keep, and may begin anew
+  std::uint64_t repairs_ = 0;
+  std::uint64_t unsent_ = 0;
+  const Nanos began_ = clocks_.now().raw;
 
   Nanos join_at_{0};
   std::optional<Nanos> leaving_since_;

@@ -37,6 +37,8 @@ void Daemon::on_request(Control& control, ClientId client, const json& request) 
   if (command == "confirm-dead") return control.reply(client, on_confirm_dead(request));
   if (command == "load") return control.reply(client, on_load());
   if (command == "events") return control.reply(client, on_events(request));
+  if (command == "views") return control.reply(client, on_views());
+  if (command == "metrics") return control.reply(client, on_metrics());
   if (command == "reload") return control.reply(client, on_reload(request));
   if (command == "drain") return control.reply(client, on_drain(true));
   if (command == "undrain") return control.reply(client, on_drain(false));

@@ -26,8 +26,9 @@ const char* word(LogLevel level) {
   return "debug";
 }
 
-// RFC 3339, UTC, to the millisecond.
-string stamp(Nanos realtime) {
+}  // namespace
+
+string rfc3339(Nanos realtime) {
   const std::time_t seconds = realtime.count() / 1'000'000'000;
   const auto ms = static_cast<int>(realtime.count() / 1'000'000 % 1000);
   std::tm utc = {};
@@ -38,8 +39,6 @@ string stamp(Nanos realtime) {
   std::snprintf(text, sizeof text, "%s.%03dZ", date, ms);
   return text;
 }
-
-}  // namespace
 
 void Journal::add(Nanos realtime, LogLevel level, const string& text) {
   if (level == LogLevel::kDebug) return;
@@ -52,7 +51,7 @@ nlohmann::json Journal::last(std::size_t count) const {
   for (std::size_t i = lines_.size() - std::min(count, lines_.size()); i < lines_.size(); ++i) {
     const Line& line = lines_[i];
     lines.push_back(
-        {{"time", stamp(line.realtime)}, {"level", word(line.level)}, {"text", line.text}});
+        {{"time", rfc3339(line.realtime)}, {"level", word(line.level)}, {"text", line.text}});
   }
   return lines;
 }

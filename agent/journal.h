@@ -10,6 +10,9 @@
 
 namespace saru {
 
+// "2026-01-31T12:00:00.123Z", of CLOCK_REALTIME.
+[[nodiscard]] std::string rfc3339(Nanos realtime);
+
 class Journal {
  public:
   static constexpr std::size_t kMost = 500;

@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 #include "agent/client_block.h"
 
@@ -26,10 +27,24 @@ namespace saru {
 [[nodiscard]] std::string text_of_status(const nlohmann::json& status);
 // Of saructl events: time, level, text.
 [[nodiscard]] std::string text_of_events(const nlohmann::json& answer);
+// Of saructl events --views: each view, why it came, which blocks moved.
+[[nodiscard]] std::string text_of_views(const nlohmann::json& answer);
+// Of saructl events --block: who has owned this one block.
+[[nodiscard]] nlohmann::json story_of_block(const nlohmann::json& answer, unsigned block);
+[[nodiscard]] std::string text_of_story(const nlohmann::json& answer, unsigned block);
 [[nodiscard]] std::string text_of_map(const nlohmann::json& status, bool colour);
 
 // With "loads" (new connections by block) in the status: how they spread over the blocks.
 [[nodiscard]] std::string text_of_load(const nlohmann::json& status);
+
+// One sarud of this node, as `saructl metrics` found it.
+struct Scraped {
+  unsigned id = 0;
+  std::string node;
+  nlohmann::json answer;  // null: it does not answer
+};
+// Prometheus's text format; `open_metrics`: OpenMetrics, which names counters differently.
+[[nodiscard]] std::string text_of_metrics(const std::vector<Scraped>& saruds, bool open_metrics);
 
 // What `saructl owner`, `check` and `monitor` say, and how they end.
 struct Answer {
@@ -38,6 +53,9 @@ struct Answer {
 };
 // Good: somebody owns the block and it does not move.
 [[nodiscard]] Answer text_of_owner(const nlohmann::json& status, const ClientPacket& packet);
+// The block of this packet, or why it has none.
+[[nodiscard]] tl::expected<unsigned, std::string> find_block(const nlohmann::json& status,
+                                                             const ClientPacket& packet);
 // Good: each block is accepted by exactly one node, and every node answered.
 [[nodiscard]] Answer text_of_check(const nlohmann::json& audit);
 

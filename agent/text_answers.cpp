@@ -52,6 +52,12 @@ string blocks_text(const json& count) { return count == 1 ? "1 block" : count.du
 
 }  // namespace
 
+tl::expected<unsigned, string> find_block(const json& status, const ClientPacket& packet) {
+  const auto found = block_of(packet, served_of(status));
+  if (!found) return tl::unexpected(found.error());
+  return found->block.value;
+}
+
 Answer text_of_owner(const json& status, const ClientPacket& packet) {
   const Served served = served_of(status);
   const auto found = block_of(packet, served);

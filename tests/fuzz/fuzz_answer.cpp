@@ -24,8 +24,8 @@ fuzz::Input* sarud = nullptr;  // each connection is answered by the next line
 
 // In the order of the first byte of an input. stop is not among them: it kills.
 constexpr CtlResult (*kCommands[])(const CtlOptions&) = {
-    ctl_status, ctl_map,     ctl_map,    ctl_owner,   ctl_check, ctl_events,
-    ctl_drain,  ctl_undrain, ctl_weight, ctl_monitor, ctl_map,   ctl_status};
+    ctl_status, ctl_map,     ctl_map, ctl_owner,  ctl_check,   ctl_events, ctl_drain, ctl_undrain,
+    ctl_weight, ctl_monitor, ctl_map, ctl_status, ctl_metrics, ctl_events, ctl_events};
 
 // What saructl prints goes nowhere; monitor wants somebody to hold the lock.
 bool prepare() {
@@ -66,6 +66,8 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   options.timeout = std::chrono::seconds(0);
   options.json = number == 11;
   options.load = number == 10;
+  options.views = number == 13;
+  if (number == 14) options.block = "3";
   options.weight = "3";
   options.address = "198.51.100.7:40123";
   options.to = input.byte() % 2 == 0 ? "" : "192.0.2.10:443";

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <deque>
+#include <functional>
 #include <map>
 #include <set>
 #include <string>
@@ -44,8 +45,10 @@ class Cluster {
 
   void feed(std::uint32_t node, EventBody body) {
     Member& m = members_.at(node);
-    Step next = step(std::move(m.state), Event{{now, now}, std::move(body)});
+    const Event event{{now, now}, std::move(body)};
+    Step next = step(std::move(m.state), event);
     m.state = std::move(next.state);
+    if (watch) watch(node, event, m.state, next.actions);
     for (Action& action : next.actions) {
       if (const auto* send = std::get_if<Send>(&action)) order_.push_back({node, send->message});
       if (const auto* write = std::get_if<KernelWrite>(&action)) {
@@ -142,6 +145,8 @@ class Cluster {
   bool kernels_work = true;
   bool flows_answer = true;
   std::set<std::uint32_t> deaf, stopped;
+  // Sees every step.
+  std::function<void(std::uint32_t, const Event&, const State&, const std::vector<Action>&)> watch;
 
  private:
   struct Member {
