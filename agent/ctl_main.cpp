@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "agent/ctl_commands.h"
+#include "agent/doctor.h"
 
 namespace {
 
@@ -22,6 +23,8 @@ constexpr Command kCommands[] = {
     {"owner", "which node accepts packets of this client", &saru::ctl_owner},
     {"check", "ask every node's kernel: is each block accepted exactly once? exit 0 or 1",
      &saru::ctl_check},
+    {"doctor", "look for the usual mistakes around this node; exit 0, or 1 with what to do",
+     &saru::ctl_doctor},
     {"events", "what sarud logged lately: views, moves, repairs", &saru::ctl_events},
     {"drain", "hand all blocks of this node over; sarud goes on running", &saru::ctl_drain},
     {"undrain", "take blocks again", &saru::ctl_undrain},
@@ -33,11 +36,25 @@ constexpr Command kCommands[] = {
      &saru::ctl_monitor},
 };
 
+void add_doctor_arguments(CLI::App& command, CtlOptions& options) {
+  command
+      .add_option("--port", options.ports, "a TCP port of the service, which firewalls must let in")
+      ->check(CLI::Range(1U, 65535U));
+  command.add_option("--skip", options.skip, "checks to leave out, as the lines name them")
+      ->delimiter(',')
+      ->check(CLI::IsMember(saru::doctor_checks()));
+  command.footer(
+      "What one node cannot see, and so is not found: what another node's firewall, settings or\n"
+      "programs do (run it on each node); rules of iptables-legacy; what the switch does between\n"
+      "other ports; a limit of unknown unicast that is reached only under load.");
+}
+
 void add_arguments(CLI::App& command, const std::string& name, CtlOptions& options,
                    unsigned& settle) {
-  if (name == "status" || name == "check" || name == "events") {
+  if (name == "status" || name == "check" || name == "events" || name == "doctor") {
     command.add_flag("--json", options.json, "print JSON instead of text");
     if (name == "events") command.add_option("-n,--count", options.count, "only the last so many");
+    if (name == "doctor") add_doctor_arguments(command, options);
   } else if (name == "map") {
     command.add_flag("--load", options.load, "new connections that this node accepted, by block");
     command.add_flag("--json", options.json, "with --load: JSON instead of text");

@@ -50,9 +50,9 @@ void append(Findings& all, Findings more) {
 
 const std::vector<string>& doctor_checks() {
   static const std::vector<string> names = {
-      "service",   "blocks",     "version",   "switch",    "arp",     "mac",   "address",
-      "kernel",    "firewall",   "firewalld", "flowtable", "bridge",  "saved", "manager",
-      "conntrack", "encryption", "knet",      "lease",     "fencing", "clock"};
+      "service",   "blocks",   "version",    "switch",  "arp",       "mac",      "address",
+      "kernel",    "bridge",   "saved",      "manager", "conntrack", "firewall", "firewalld",
+      "flowtable", "corosync", "encryption", "knet",    "lease",     "fencing",  "clock"};
   return names;
 }
 

@@ -95,20 +95,21 @@ class Judge {
     return "";
   }
 
-  void say(const BaseChain& chain, const IpAddress& address, const string& what, const string& by) {
+  void say(const BaseChain& chain, const IpAddress& address, const string& ports,
+           const string& by) {
     const bool answers =
         chain.hook == "output" || chain.hook == "postrouting" || chain.hook == "egress";
-    const string which = chain.family == "arp" ? "ARP for " : answers ? "answers from " : "";
+    const string what = chain.family == "arp" ? "ARP for " : answers ? "answers of " : "all to ";
     found_.push_back(wrong("firewall",
                            chain.text() + " (" + chain.hook + ", priority " +
-                               std::to_string(chain.priority) + ") drops " + which + what +
+                               std::to_string(chain.priority) + ") drops " + what + ports +
                                address.text() + ": " + by,
                            remedy_for(chain, sight_)));
   }
 
   bool drops_all(const BaseChain& chain, const IpAddress& address) {
     const string by = dropped_by(chain, address, std::nullopt);
-    if (!by.empty()) say(chain, address, "all of ", by);
+    if (!by.empty()) say(chain, address, "", by);
     return !by.empty();
   }
 
@@ -167,7 +168,7 @@ class Judge {
 
   void zones() {
     if (!rules_.has_table("firewalld")) {
-      return found_.push_back(fine("firewalld", "has no rules on this node"));
+      return found_.push_back(fine("firewalld", "firewalld has no rules on this node"));
     }
     if (rules_.names_interface("firewalld", sight_.link)) {
       return found_.push_back(fine("firewalld", sight_.link + " is in a zone"));
@@ -190,7 +191,7 @@ class Judge {
                                  "has moved, and two nodes forward it",
                              "take these devices out of the flowtable"));
     }
-    if (found.empty()) found_.push_back(fine("flowtable", "none has " + sight_.nic));
+    if (found.empty()) found_.push_back(fine("flowtable", "no flowtable has " + sight_.nic));
   }
 
   const RulesSight& sight_;
