@@ -26,8 +26,8 @@ Fact port_if(bool service, const Packet& packet) {
 
 Fact meta_of(const string& key, const Packet& packet) {
   const bool v4 = packet.from_or_to.is_v4();
-  if (key == "iif" || key == "iifname") return known(packet.iif);
-  if (key == "oif" || key == "oifname") return known(packet.oif);
+  if (key == "iif" || key == "iifname") return packet.inward ? known(packet.iif) : kAbsent;
+  if (key == "oif" || key == "oifname") return packet.inward ? kAbsent : known(packet.oif);
   if (key == "protocol") return known(json(packet.arp ? "arp" : v4 ? "ip" : "ip6"));
   if (packet.arp) return kUnknown;
   if (key == "l4proto") return known(json("tcp"));
