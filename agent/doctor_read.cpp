@@ -97,10 +97,9 @@ bool should_answer(const json& member) {
   return state != "idle: not eligible" && state != "leaving" && !state.starts_with("silent");
 }
 
-// {MAC: node} of the nodes that the kernel knows as neighbours on this NIC.
-std::map<MacAddress, string> node_macs(const string& nic, const std::set<string>& nodes,
-                                       const ClusterFacts& facts) {
-  std::map<MacAddress, string> found;
+// The neighbours on this NIC that the kernel knows, by MAC.
+std::multimap<MacAddress, IpAddress> neighbours_on(const string& nic) {
+  std::multimap<MacAddress, IpAddress> found;
   const auto printed = run_program({"ip", "-j", "neigh", "show", "dev", nic}, kProgram);
   if (!printed || printed->code != 0) return found;
   const json neighbours = json::parse(printed->text, nullptr, false);
@@ -109,12 +108,7 @@ std::map<MacAddress, string> node_macs(const string& nic, const std::set<string>
     if (!one.is_object()) continue;
     const auto mac = MacAddress::parse(one.value("lladdr", ""));
     const auto ip = IpAddress::parse(one.value("dst", ""));
-    if (!mac || !ip) continue;
-    for (const ClusterNode& node : facts.nodes) {
-      if (nodes.count(node.name) != 0 && IpAddress::parse(node.address) == ip) {
-        found[*mac] = node.name;
-      }
-    }
+    if (mac && ip) found.emplace(*mac, *ip);
   }
   return found;
 }
@@ -177,15 +171,22 @@ tl::expected<SwitchSight, string> read_switch(const ServiceSide& side, const jso
     nodes.insert(member.at("node").get<string>());
   }
   sight.expected = nodes.size();
-  if (facts != nullptr) sight.names = node_macs(side.nic, nodes, *facts);
+  nft::SwitchQuestion question{nic->index, nic->mac, side.mac, {}, {}};
+  for (const auto& [mac, ip] : neighbours_on(side.nic)) {
+    if (ip.is_v4()) question.neighbours[mac] = ip;
+    for (const ClusterNode& node : facts != nullptr ? facts->nodes : std::vector<ClusterNode>{}) {
+      if (nodes.count(node.name) != 0 && IpAddress::parse(node.address) == ip) {
+        sight.names[mac] = node.name;
+      }
+    }
+  }
   if (side.addresses.empty() || nodes.empty()) return sight;
   // IPv4 can be asked more.
   const auto v4 = std::find_if(side.addresses.begin(), side.addresses.end(),
                                [](const IpAddress& one) { return one.is_v4(); });
-  const IpAddress address = v4 != side.addresses.end() ? *v4 : side.addresses.front();
-  sight.address = address.text();
-  auto answers =
-      nft::probe_switch({nic->index, nic->mac, side.mac, address}, sight.expected, kSwitchPatience);
+  question.address = v4 != side.addresses.end() ? *v4 : side.addresses.front();
+  sight.address = question.address.text();
+  auto answers = nft::probe_switch(question, sight.expected, kSwitchPatience);
   if (!answers) return tl::unexpected(answers.error().text);
   sight.answers = std::move(*answers);
   return sight;

@@ -24,7 +24,7 @@ string list(const SwitchSight& sight, const Macs& macs) {
 Macs all_of(const nft::SwitchAnswers& answers) {
   Macs all = answers.broadcast;
   all.insert(answers.flooded.begin(), answers.flooded.end());
-  all.insert(answers.inward.begin(), answers.inward.end());
+  all.insert(answers.unknown.begin(), answers.unknown.end());
   return all;
 }
 
@@ -44,31 +44,47 @@ constexpr const char* kFlood =
     "let the switch flood unknown unicast on the nodes' ports: no blocking, no storm control, no "
     "suppression of it";
 
-// Frames to the shared MAC reach some of the others, or none.
-Finding not_flooded(const SwitchSight& sight, const Macs& all, const Macs& missed) {
+constexpr const char* kPinned = ": the switch has learned or pinned the address at ";
+
+// Frames to the shared MAC reach none of the others.
+Finding reach_none(const SwitchSight& sight) {
   const nft::SwitchAnswers& answers = sight.answers;
-  if (answers.flooded.empty() && answers.inward.size() == all.size()) {
+  const string head = frames(sight) + " reach no other node from here";
+  if (!answers.asked_unknown) {
     return wrong("switch",
-                 frames(sight) +
-                     " from this node reach no other node, those of the others come "
-                     "in at " +
-                     sight.nic +
-                     ": the switch has learned or pinned the "
-                     "address at this node's port, or does not flood it to the others",
-                 string(kUnpin) + "; or " + kFlood);
-  }
-  if (answers.flooded.empty()) {
-    return wrong("switch",
-                 frames(sight) + " reach no other node, and none come in at " + sight.nic +
+                 head +
                      ": the switch suppresses unknown unicast, or has learned or pinned the "
-                     "address at a port of none of the nodes that answer",
+                     "address at some port",
                  string(kFlood) + "; or " + kUnpin);
   }
-  if (answers.flooded.size() == 1 && answers.inward.empty()) {
+  if (answers.unknown.empty()) {
     return wrong("switch",
-                 frames(sight) + " reach " + list(sight, answers.flooded) +
-                     " alone: the switch has learned or pinned the address at that port",
+                 head + ", and none to an unknown address come in at " + sight.nic +
+                     ": the switch suppresses unknown unicast",
+                 kFlood);
+  }
+  if (!answers.inward.empty()) {
+    return wrong("switch", head + ", those of others come in here" + kPinned + "this node's port",
                  kUnpin);
+  }
+  if (!answers.asked_inward.empty()) {
+    return wrong("switch", head + ", and none come in" + kPinned + "a port of none of the nodes",
+                 kUnpin);
+  }
+  return wrong("switch", head + kPinned + "this node's port, or one of none of the nodes", kUnpin);
+}
+
+// They reach some of the others.
+Finding reach_some(const SwitchSight& sight, const Macs& missed) {
+  const nft::SwitchAnswers& answers = sight.answers;
+  const bool one = answers.flooded.size() == 1;
+  if (one && answers.inward.empty()) {
+    const string or_suppressed =
+        answers.asked_inward.empty() ? ", or does not flood it to " + list(sight, missed) : "";
+    return wrong("switch",
+                 frames(sight) + " reach " + list(sight, answers.flooded) + " alone" + kPinned +
+                     "that port" + or_suppressed,
+                 answers.asked_inward.empty() ? string(kUnpin) + "; or " + kFlood : kUnpin);
   }
   return wrong("switch",
                frames(sight) + " do not reach " + list(sight, missed) +
@@ -76,22 +92,45 @@ Finding not_flooded(const SwitchSight& sight, const Macs& all, const Macs& misse
                kFlood);
 }
 
-// Those of this node reach the others, but theirs do not come in here.
+Finding inspected(const SwitchSight& sight, const string& found) {
+  return wrong("arp", found + ": the switch inspects ARP at this node's port",
+               "switch ARP inspection (DAI, ARP spoofing protection) off at the nodes' ports, or "
+               "allow " +
+                   sight.address + " at " + sight.shared_mac.text() + " there");
+}
+
+// Those of this node reach the others, but what others send to an unknown MAC does not come in.
 Finding not_inward(const SwitchSight& sight) {
   if (sight.answers.heard_to_shared) {
-    return wrong("arp",
-                 "ARP of this node that names the shared MAC " + sight.shared_mac.text() +
-                     " does not come through, while packets to that MAC do come in at " +
-                     sight.nic + ": the switch inspects ARP at this node's port",
-                 "switch ARP inspection (DAI, ARP spoofing protection) off at the nodes' ports, or "
-                 "allow " +
-                     sight.address + " at " + sight.shared_mac.text() + " there");
+    return inspected(sight,
+                     "ARP of this node that names another MAC than its own does not come through, "
+                     "while packets to " +
+                         sight.shared_mac.text() + " do come in at " + sight.nic);
+  }
+  return wrong("switch",
+               "frames to an unknown address do not come in at " + sight.nic +
+                   ", while those of "
+                   "this node to " +
+                   sight.shared_mac.text() +
+                   " reach the others: the switch "
+                   "does not flood unknown unicast to this node's port, or drops ARP of it that "
+                   "names another MAC",
+               string(kFlood) + "; and no ARP inspection there");
+}
+
+// Unknown unicast comes in, but nothing that is asked for to the shared MAC.
+Finding not_shared(const SwitchSight& sight) {
+  // Two nodes get what goes to it: then the switch has it at no port.
+  if (sight.answers.flooded.size() > 1) {
+    return inspected(
+        sight, "ARP of this node that names " + sight.shared_mac.text() + " does not come through");
   }
   return wrong("switch",
                frames(sight) + " do not come in at " + sight.nic +
-                   ", while those of this node reach the others: the switch does not flood them "
-                   "to this node's port, or drops ARP of this port that names that MAC",
-               string(kFlood) + "; and no ARP inspection there");
+                   ", while those to an unknown "
+                   "address do" +
+                   kPinned + "another port, or inspects ARP at this one",
+               string(kUnpin) + "; and no ARP inspection there");
 }
 
 Findings judge_flooding(const SwitchSight& sight) {
@@ -99,32 +138,35 @@ Findings judge_flooding(const SwitchSight& sight) {
   const Macs all = all_of(answers);
   if (all.empty()) {
     return {doubt("switch",
-                  "no other node answers at " + sight.nic +
-                      ", so nothing is known of "
-                      "the switch",
+                  "no other node answers at " + sight.nic + ", so nothing is known of the switch",
                   "see arp")};
   }
   const Macs missed = without_those(all, answers.flooded);
-  if (!missed.empty()) return {not_flooded(sight, all, missed)};
-  if (!answers.asked_inward) {
+  if (answers.flooded.empty()) return {reach_none(sight)};
+  if (!missed.empty()) return {reach_some(sight, missed)};
+  if (!answers.asked_unknown) {
     return {fine("switch", frames(sight) + " reach " + list(sight, all) +
                                "; whether they come in here, only IPv4 can tell")};
   }
-  if (answers.inward.empty()) return {not_inward(sight)};
-  const Macs outward_only = without_those(all, answers.inward);
-  if (!outward_only.empty()) {
+  if (answers.unknown.empty()) return {not_inward(sight)};
+  const Macs unheard = without_those(all, answers.unknown);
+  if (!unheard.empty()) {
     return {wrong("switch",
-                  frames(sight) + " from " + list(sight, outward_only) + " do not come in at " +
-                      sight.nic + ": some switch between does not flood them",
+                  "frames of " + list(sight, unheard) +
+                      " to an unknown address do not come in at " + sight.nic +
+                      ": some switch between does not flood them",
                   kFlood)};
   }
-  return {fine("switch",
-               frames(sight) + " reach " + list(sight, all) + ", and come in at " + sight.nic)};
+  if (!answers.asked_inward.empty() && answers.inward.empty()) return {not_shared(sight)};
+  const bool seen = answers.inward == all;
+  return {fine("switch", frames(sight) + " reach " + list(sight, all) +
+                             (seen ? ", and come in at " : ", and unknown unicast comes in at ") +
+                             sight.nic)};
 }
 
 Finding judge_arp(const SwitchSight& sight) {
   const Macs all = all_of(sight.answers);
-  const string question = sight.answers.asked_inward ? "ARP" : "neighbour discovery";
+  const string question = sight.answers.asked_unknown ? "ARP" : "neighbour discovery";
   if (all.size() >= sight.expected) {
     return fine("arp", "all other nodes (" + std::to_string(all.size()) + ") answer " + question +
                            " for " + sight.address + " at " + sight.nic);

@@ -14,6 +14,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <functional>
 
 #include "nft/claim.h"
 #include "nft/questions.h"
@@ -117,7 +118,18 @@ class Asking {
         expected_(expected),
         answers_socket_(open_with(question.nic, answers_filter(question.shared_mac))),
         traffic_socket_(open_with(question.nic, traffic_filter(question.shared_mac))) {
-    answers_.asked_inward = question.address.is_v4();
+    answers_.asked_unknown = question.address.is_v4();
+    nobody_.bytes = {0x02, 0x5a, 0x72, 0xff, 0, 0};
+    for (std::size_t at : {4U, 5U}) {
+      nobody_.bytes[at] = static_cast<std::uint8_t>(Clock::now().time_since_epoch().count() >> at);
+    }
+    // Its frames shall come in through the NIC's filter. Where that fails, the NIC lets all in.
+    packet_mreq wanted{};
+    wanted.mr_ifindex = static_cast<int>(question.nic);
+    wanted.mr_type = PACKET_MR_UNICAST;
+    wanted.mr_alen = 6;
+    std::copy(nobody_.bytes.begin(), nobody_.bytes.end(), wanted.mr_address);
+    (void)setsockopt(answers_socket_.fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &wanted, sizeof wanted);
   }
 
   bool open() const { return answers_socket_.fd >= 0 && traffic_socket_.fd >= 0; }
@@ -126,16 +138,29 @@ class Asking {
   // says less.
   Result<SwitchAnswers> ask(std::chrono::milliseconds patience) {
     const auto end = Clock::now() + patience;
-    for (int attempt = 0; attempt < kTries && answers_.flooded.size() < expected_; ++attempt) {
+    const auto complete = [this](const std::set<MacAddress>& macs) {
+      return macs.size() >= expected_;
+    };
+    const auto share = patience / kTries;
+    for (int attempt = 0; attempt < kTries && !complete(answers_.flooded); ++attempt) {
       if (!send(to_shared())) return cannot_send();
-      listen(answers_.flooded, Clock::now() + patience / kTries, false);
+      listen(answers_.flooded, Clock::now() + share, [&] { return complete(answers_.flooded); });
     }
+    const auto all_heard = [&] {
+      return complete(answers_.broadcast) &&
+             (!answers_.asked_unknown || complete(answers_.unknown));
+    };
     for (int attempt = 0; attempt < kTries && !all_heard(); ++attempt) {
       if (!send(to_all())) return cannot_send();
-      if (answers_.asked_inward && !send(inward())) return cannot_send();
-      listen(answers_.broadcast, Clock::now() + patience / kTries, false);
+      if (answers_.asked_unknown && !send(to_nobody())) return cannot_send();
+      listen(answers_.broadcast, Clock::now() + share, all_heard);
     }
-    listen(answers_.broadcast, end, true);
+    const auto all_inward = [&] { return answers_.inward.size() >= answers_.asked_inward.size(); };
+    for (int attempt = 0; attempt < kTries && (attempt == 0 || !all_inward()); ++attempt) {
+      if (!ask_inward()) return cannot_send();
+      listen(answers_.broadcast, Clock::now() + share, all_inward);
+    }
+    listen(answers_.broadcast, end, [] { return false; });
     return answers_;
   }
 
@@ -150,9 +175,20 @@ class Asking {
     return q.address.is_v4() ? arp_probe(kBroadcast, q.own_mac, q.own_mac, q.address)
                              : solicitation(solicited_group(q.address), q.own_mac, q.address);
   }
-  Frame inward() const {
+  Frame to_nobody() const {
     const SwitchQuestion& q = question_;
-    return arp_probe(kBroadcast, q.own_mac, q.shared_mac, q.address);
+    return arp_probe(kBroadcast, q.own_mac, nobody_, q.address);
+  }
+
+  // Those that have answered something, for the address that is known to be theirs.
+  bool ask_inward() {
+    for (const auto& [mac, ip] : question_.neighbours) {
+      const bool answers = answers_.broadcast.count(mac) != 0 || answers_.flooded.count(mac) != 0;
+      if (!answers || answers_.inward.count(mac) != 0) continue;
+      answers_.asked_inward.insert(mac);
+      if (!send(arp_probe(kBroadcast, question_.own_mac, question_.shared_mac, ip))) return false;
+    }
+    return true;
   }
 
   bool send(const Frame& frame) const {
@@ -170,29 +206,23 @@ class Asking {
     return fail(ErrorKind::kFailed, std::string("cannot send: ") + std::strerror(errno));
   }
 
-  bool all_heard() const {
-    return answers_.broadcast.size() >= expected_ &&
-           (!answers_.asked_inward || answers_.inward.size() >= expected_);
-  }
-
-  // Notes who answers, until all have, or that is over.
-  void listen(std::set<MacAddress>& to_own, Clock::time_point until, bool to_the_end) {
-    const bool flooded = &to_own == &answers_.flooded;
+  // Notes who answers, until `enough`, or that is over. Answers to this node go to `to_own`.
+  void listen(std::set<MacAddress>& to_own, Clock::time_point until,
+              const std::function<bool()>& enough) {
     std::array<pollfd, 2> sockets{
         {{answers_socket_.fd, POLLIN, 0}, {traffic_socket_.fd, POLLIN, 0}}};
-    for (;;) {
-      if (!to_the_end && (flooded ? to_own.size() >= expected_ : all_heard())) return;
+    while (!enough()) {
       if (answers_.heard_to_shared) sockets[1].fd = -1;
       const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - Clock::now()).count();
       if (left <= 0) return;
       if (poll(sockets.data(), sockets.size(), static_cast<int>(left)) < 0) return;
-      for (;;) {
+      while (Clock::now() < until) {
         const auto frame = receive(answers_socket_.fd, buffer_);
         if (frame.empty()) break;
         note(frame, to_own);
       }
-      while (!answers_.heard_to_shared && !receive(traffic_socket_.fd, buffer_).empty()) {
-        answers_.heard_to_shared = true;
+      if (!answers_.heard_to_shared) {
+        answers_.heard_to_shared = !receive(traffic_socket_.fd, buffer_).empty();
       }
     }
   }
@@ -207,24 +237,30 @@ class Asking {
       return;
     }
     const auto content = read_content(frame);
-    if (!content || content->ip != question_.address || from == question_.own_mac) return;
+    if (!content || from == question_.own_mac) return;
+    const bool v4 = content->ip.is_v4();
+    if (v4 && frame[21] == ARPOP_REQUEST && content->mac != from) return;
+    if (content->ip != question_.address) {
+      const auto asked = question_.neighbours.find(from);
+      if (to == question_.shared_mac && asked != question_.neighbours.end() &&
+          asked->second == content->ip) {
+        answers_.inward.insert(from);
+      }
+      return;
+    }
     if (content->mac == from) {
       answers_.claimants.insert(from);
       return;
     }
     if (content->mac != question_.shared_mac) return;
-    const bool request = question_.address.is_v4() && frame[21] == ARPOP_REQUEST;
-    if (request) return;
     // To all: an advertisement is an answer, a gratuitous ARP of sarud's is none.
-    if (to == question_.own_mac || (to.is_multicast() && !question_.address.is_v4())) {
-      to_own.insert(from);
-    } else if (to == question_.shared_mac) {
-      answers_.inward.insert(from);
-    }
+    if (to == question_.own_mac || (to.is_multicast() && !v4)) to_own.insert(from);
+    if (to == nobody_) answers_.unknown.insert(from);
   }
 
   SwitchQuestion question_;
   std::size_t expected_;
+  MacAddress nobody_;  // a MAC that no machine has
   Socket answers_socket_;
   Socket traffic_socket_;
   SwitchAnswers answers_;

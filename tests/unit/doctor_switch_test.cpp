@@ -19,8 +19,10 @@ SwitchSight well() {
   sight.address = "10.77.0.100";
   sight.expected = 2;
   sight.names = {{kTwo, "n2"}, {kThree, "n3"}};
-  sight.answers.flooded = sight.answers.broadcast = sight.answers.inward = {kTwo, kThree};
-  sight.answers.asked_inward = true;
+  sight.answers.flooded = sight.answers.broadcast = {kTwo, kThree};
+  sight.answers.unknown = sight.answers.inward = {kTwo, kThree};
+  sight.answers.asked_inward = {kTwo, kThree};
+  sight.answers.asked_unknown = true;
   return sight;
 }
 
@@ -54,6 +56,22 @@ TEST(DoctorSwitch, MacLearnedAtAnotherNode) {
   const auto found = troubles(sight);
   ASSERT_EQ(found.size(), 1U);
   EXPECT_TRUE(says(found.at("switch"), "n2 (02:77:00:00:00:02) alone")) << found.at("switch");
+  EXPECT_FALSE(says(found.at("switch"), "does not flood")) << found.at("switch");
+  // Where no own address of the others is known, it could be both.
+  sight.answers.asked_inward = {};
+  EXPECT_TRUE(says(troubles(sight).at("switch"), "does not flood it to n3"));
+}
+
+TEST(DoctorSwitch, OfTwoNodesMacLearnedAtTheOther) {
+  SwitchSight sight = well();
+  sight.expected = 1;
+  sight.names = {{kTwo, "n2"}};
+  sight.answers.flooded = sight.answers.broadcast = sight.answers.unknown = {kTwo};
+  sight.answers.asked_inward = {kTwo};
+  sight.answers.inward = {};
+  EXPECT_TRUE(says(troubles(sight).at("switch"), "pinned the address at another port"));
+  sight.answers.inward = {kTwo};
+  EXPECT_TRUE(troubles(sight).empty());
 }
 
 TEST(DoctorSwitch, MacLearnedAtThisNode) {
@@ -64,9 +82,15 @@ TEST(DoctorSwitch, MacLearnedAtThisNode) {
   EXPECT_TRUE(says(found.at("switch"), "at this node's port")) << found.at("switch");
 }
 
-TEST(DoctorSwitch, NothingIsFlooded) {
+TEST(DoctorSwitch, MacLearnedElsewhere) {
   SwitchSight sight = well();
   sight.answers.flooded = sight.answers.inward = {};
+  EXPECT_TRUE(says(troubles(sight).at("switch"), "a port of none of the nodes"));
+}
+
+TEST(DoctorSwitch, NothingIsFlooded) {
+  SwitchSight sight = well();
+  sight.answers.flooded = sight.answers.inward = sight.answers.unknown = {};
   EXPECT_TRUE(says(troubles(sight).at("switch"), "suppresses unknown unicast"));
 }
 
@@ -78,22 +102,31 @@ TEST(DoctorSwitch, OnePortIsNotFlooded) {
 
 TEST(DoctorSwitch, ThisPortIsNotFlooded) {
   SwitchSight sight = well();
-  sight.answers.inward = {};
+  sight.answers.inward = sight.answers.unknown = {};
   EXPECT_TRUE(says(troubles(sight).at("switch"), "do not come in at eth0"));
   // Packets of clients do come in: then it is the question that does not get out.
   sight.answers.heard_to_shared = true;
   EXPECT_TRUE(says(troubles(sight).at("arp"), "inspects ARP at this node's port"));
 }
 
+TEST(DoctorSwitch, ArpWithTheSharedMacDoesNotGetOut) {
+  SwitchSight sight = well();
+  sight.answers.inward = {};
+  const auto found = troubles(sight);
+  ASSERT_EQ(found.size(), 1U);
+  EXPECT_TRUE(says(found.at("arp"), "inspects ARP at this node's port"));
+}
+
 TEST(DoctorSwitch, FramesOfOneNodeDoNotComeIn) {
   SwitchSight sight = well();
-  sight.answers.inward = {kTwo};
-  EXPECT_TRUE(says(troubles(sight).at("switch"), "from n3"));
+  sight.answers.unknown = {kTwo};
+  EXPECT_TRUE(says(troubles(sight).at("switch"), "frames of n3"));
 }
 
 TEST(DoctorSwitch, NodeWhoseArpDoesNotComeThrough) {
   SwitchSight sight = well();
-  sight.answers.flooded = sight.answers.broadcast = sight.answers.inward = {kTwo};
+  sight.answers.flooded = sight.answers.broadcast = sight.answers.unknown = {kTwo};
+  sight.answers.asked_inward = sight.answers.inward = {kTwo};
   const auto found = troubles(sight);
   ASSERT_EQ(found.size(), 1U);
   EXPECT_TRUE(says(found.at("arp"), "silent: n3")) << found.at("arp");
@@ -101,17 +134,20 @@ TEST(DoctorSwitch, NodeWhoseArpDoesNotComeThrough) {
 
 TEST(DoctorSwitch, NobodyAnswers) {
   SwitchSight sight = well();
-  sight.answers.flooded = sight.answers.broadcast = sight.answers.inward = {};
+  sight.answers = {};
+  sight.answers.asked_unknown = true;
   const auto found = troubles(sight);
   EXPECT_EQ(found.count("arp"), 1U);
   EXPECT_EQ(found.count("switch"), 1U);
 }
 
-TEST(DoctorSwitch, OnlyIpv4CanAskForFramesInward) {
+TEST(DoctorSwitch, Ipv6CannotAskForFramesInward) {
   SwitchSight sight = well();
-  sight.answers.asked_inward = false;
-  sight.answers.inward = {};
+  sight.answers.asked_unknown = false;
+  sight.answers.asked_inward = sight.answers.inward = sight.answers.unknown = {};
   EXPECT_TRUE(troubles(sight).empty());
+  sight.answers.flooded = {};
+  EXPECT_EQ(troubles(sight).count("switch"), 1U);
 }
 
 TEST(DoctorSwitch, SomebodySendsFromTheSharedMac) {
