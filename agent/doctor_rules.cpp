@@ -12,6 +12,11 @@ using std::string;
 
 // saru's own chains stand there (nft/plan.h).
 constexpr int kOwnPriority = -310;
+constexpr int kDnatPriority = -100;
+
+constexpr const char* kAddService =
+    "firewall-cmd --permanent --zone=public --add-service=SERVICE "
+    "--add-service=high-availability; firewall-cmd --reload";
 
 bool is_ours(const BaseChain& chain) { return chain.table.starts_with("saru_"); }
 
@@ -47,8 +52,7 @@ std::vector<Packet> packets_for(const BaseChain& chain, const RulesSight& sight,
 string remedy_for(const BaseChain& chain, const RulesSight& sight) {
   if (chain.table == "firewalld") {
     return "firewall-cmd --permanent --zone=public --add-interface=" + sight.nic +
-           " --add-interface=" + sight.link +
-           " --add-service=SERVICE --add-service=high-availability; firewall-cmd --reload";
+           " --add-interface=" + sight.link + "; " + kAddService;
   }
   return "let the service in there, and its answers out; packets come in on " + sight.link +
          ", not on " + sight.nic;
@@ -88,7 +92,13 @@ class Judge {
   // By which rule the chain surely drops it; empty: it does not.
   string dropped_by(const BaseChain& chain, const IpAddress& address,
                     std::optional<unsigned> port) const {
-    for (const Packet& packet : packets_for(chain, sight_, address, port)) {
+    for (Packet& packet : packets_for(chain, sight_, address, port)) {
+      const bool after_nat =
+          chain.hook == "input" || (chain.hook == "prerouting" && chain.priority > kDnatPriority);
+      if (after_nat && rules_.may_translate(packet)) {
+        packet.translated = true;
+        packet.port.reset();
+      }
       const Fates fates = rules_.walk(chain, packet);
       if (fates.surely_drops()) return fates.dropped_by;
     }
@@ -178,8 +188,7 @@ class Judge {
                                ", on which packets come in: the default "
                                "zone decides of them",
                            "firewall-cmd --permanent --zone=public --add-interface=" + sight_.nic +
-                               " --add-interface=" + sight_.link +
-                               " --add-service=SERVICE; firewall-cmd --reload"));
+                               " --add-interface=" + sight_.link + "; " + kAddService));
   }
 
   void flowtables() {

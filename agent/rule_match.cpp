@@ -64,10 +64,11 @@ Fact fact_of(const json& left, const Packet& packet) {
   if (!what.is_object()) return kUnknown;
   if (kind == "meta") return meta_of(what.value("key", ""), packet);
   if (kind == "payload") return payload_of(what, packet);
+  if (kind != "ct" || packet.arp) return kUnknown;
   // A client's first packet; answers belong to it.
-  if (kind == "ct" && what.value("key", "") == "state" && !packet.arp) {
-    return known(json(packet.inward ? "new" : "established"));
-  }
+  const string key = what.value("key", "");
+  if (key == "state") return known(json(packet.inward ? "new" : "established"));
+  if (key == "status" && packet.inward && !packet.translated) return known(json("none"));
   return kUnknown;
 }
 

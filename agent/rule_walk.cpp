@@ -112,6 +112,22 @@ class RuleWalk::Walker {
     return false;
   }
 
+  bool translates(const json& rule) const {
+    Fits fit = Fits::kYes;
+    for (const json& statement : rule.value("expr", json::array())) {
+      if (!statement.is_object() || statement.empty()) continue;
+      const string kind = statement.begin().key();
+      const json& what = statement.begin().value();
+      if (kind == "match") fit = both(fit, fits(what, packet_, elements()));
+      if (fit == Fits::kNo) return false;
+      if (kind == "dnat" || kind == "redirect" || contains(what, "DNAT") ||
+          contains(what, "REDIRECT")) {
+        return true;
+      }
+    }
+    return false;
+  }
+
   const string& dropped_by() const { return dropped_by_; }
 
  private:
@@ -251,6 +267,14 @@ string RuleWalk::rewriting(const BaseChain& chain, const Packet& packet) const {
     if (walker.rewrites(rule)) return "rule " + std::to_string(rule.value("handle", 0));
   }
   return "";
+}
+
+bool RuleWalk::may_translate(const Packet& packet) const {
+  return std::any_of(rules_.begin(), rules_.end(), [&](const auto& chain) {
+    const Walker walker(*this, packet, std::get<0>(chain.first), std::get<1>(chain.first));
+    return std::any_of(chain.second.begin(), chain.second.end(),
+                       [&](const json& rule) { return walker.translates(rule); });
+  });
 }
 
 std::optional<string> RuleWalk::reverse_path_filter() const {

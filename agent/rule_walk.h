@@ -23,6 +23,7 @@ struct Packet {
   std::string iif, oif;
   std::string mac;               // destination
   std::optional<unsigned> port;  // of the service, TCP
+  bool translated = false;       // DNAT may have changed it
 };
 
 struct BaseChain {
@@ -55,6 +56,8 @@ class RuleWalk {
   // A rule of the chain that may set another destination address in the packet; empty: none does.
   std::string rewriting(const BaseChain& chain, const Packet& packet) const;
 
+  // Whether DNAT or a redirection may apply to it.
+  bool may_translate(const Packet& packet) const;
   // The table with a rule that drops IPv6 packets whose way back is over another interface.
   std::optional<std::string> reverse_path_filter() const;
   // Tables of this name: whether there is one, whether a rule of it names this interface.

@@ -204,6 +204,21 @@ TEST(DoctorRules, RewritingBeforeOurRulesIsFound) {
   EXPECT_FALSE(drops(ruleset("prerouting", -100, "accept", {rewrite})));
 }
 
+TEST(DoctorRules, WhatIsTranslatedMayPassUnderAnotherPort) {
+  const string translated =
+      R"([{"match": {"op": "in", "left": {"ct": {"key": "status"}}, "right": "dnat"}},
+          {"accept": null}])";
+  EXPECT_TRUE(drops(ruleset("input", 0, "drop", {translated})));
+  const auto to_8080 = port_rule("80", R"({"redirect": {"port": 8080}})");
+  EXPECT_FALSE(drops(ruleset("input", 0, "drop", {translated}, {to_8080})));
+  RulesSight sight = ruleset("input", 0, "drop", {port_rule("8080", R"({"accept": null})")});
+  sight.ports = {80};
+  EXPECT_TRUE(drops(sight));
+  sight.ruleset =
+      ruleset("input", 0, "drop", {port_rule("8080", R"({"accept": null})")}, {to_8080}).ruleset;
+  EXPECT_FALSE(drops(sight));
+}
+
 TEST(DoctorRules, ReversePathFilterMattersForIpv6) {
   RulesSight sight = ruleset("prerouting", -290, "accept",
                              {R"([{"match": {"op": "==", "left": {"meta": {"key": "nfproto"}},
