@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // saructl doctor: reads, judges, prints.
+#include <algorithm>
 #include <cstdio>
+#include <initializer_list>
 
 #include "agent/ctl_client.h"
 #include "agent/ctl_commands.h"
@@ -14,16 +16,31 @@ using std::string;
 
 constexpr const char* kUnread = "nothing is known of it; see to that first";
 
-void look_at_side(Findings& all, const ServiceSide& side, const json& status,
-                  const ClusterFacts* facts, const std::vector<unsigned>& ports) {
+// Where none of these is wanted, nothing is sent, read or run for them.
+bool wants(const CtlOptions& options, std::initializer_list<const char*> checks) {
+  return std::any_of(checks.begin(), checks.end(), [&](const char* check) {
+    return std::find(options.skip.begin(), options.skip.end(), check) == options.skip.end();
+  });
+}
+
+void look_at_switch(Findings& all, const ServiceSide& side, const json& status,
+                    const ClusterFacts* facts) {
   if (const auto sight = read_switch(side, status, facts)) {
     append(all, judge_switch(*sight));
   } else {
     all.push_back(doubt("switch", sight.error(), kUnread));
   }
+}
+
+void look_at_side(Findings& all, const ServiceSide& side, const json& status,
+                  const ClusterFacts* facts, const CtlOptions& options) {
+  if (wants(options, {"switch", "arp", "mac", "address"})) {
+    look_at_switch(all, side, status, facts);
+  }
   append(all, judge_kernel(read_settings(side, !status.value("inside", json()).is_null())));
   all.push_back(judge_bridge(read_bridge(side)));
-  if (const auto sight = read_rules(side, ports)) {
+  if (!wants(options, {"firewall", "firewalld", "flowtable"})) return;
+  if (const auto sight = read_rules(side, options.ports)) {
     append(all, judge_rules(*sight));
   } else {
     all.push_back(doubt("firewall", sight.error(), "install nftables, and run this as root"));
@@ -33,19 +50,22 @@ void look_at_side(Findings& all, const ServiceSide& side, const json& status,
 void look_at_service(Findings& all, const json& status, const ClusterFacts* facts,
                      const CtlOptions& options) {
   append(all, judge_service(status));
-  if (const auto found = settled_audit(options)) {
+  if (!wants(options, {"blocks"})) {
+    // Not asked: the members would have to read their kernels.
+  } else if (const auto found = settled_audit(options)) {
     append(all, judge_blocks(found->audit));
   } else {
     all.push_back(doubt("blocks", found.error().sentence, "try again in a moment"));
   }
   all.push_back(judge_version(status.at("version").get<string>(), SARU_VERSION));
   for (const ServiceSide& side : sides_of(status)) {
-    look_at_side(all, side, status, facts, options.ports);
+    look_at_side(all, side, status, facts, options);
   }
   all.push_back(judge_conntrack(read_conntrack(status)));
 }
 
-void look_at_cluster(Findings& all, const ClusterFacts& facts, const json& status) {
+void look_at_cluster(Findings& all, const ClusterFacts& facts, const json& status,
+                     const CtlOptions& options) {
   const auto ms = [](Nanos span) {
     return std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(span).count()) +
            " ms";
@@ -57,7 +77,7 @@ void look_at_cluster(Findings& all, const ClusterFacts& facts, const json& statu
   if (status.is_object()) {
     all.push_back(judge_lease(facts, status.at("lease_ms").get<std::int64_t>()));
   }
-  all.push_back(judge_fencing(facts, read_fencing()));
+  if (wants(options, {"fencing"})) all.push_back(judge_fencing(facts, read_fencing()));
 }
 
 // null: no sarud runs here, which is a finding. Whoever cannot even ask gets no diagnosis.
@@ -85,7 +105,7 @@ CtlResult ctl_doctor(const CtlOptions& options) {
   all.push_back(judge_saved(read_saved()));
   all.push_back(judge_managers(read_managers()));
   if (facts) {
-    look_at_cluster(all, *facts, *status);
+    look_at_cluster(all, *facts, *status, options);
   } else {
     all.push_back(wrong("corosync", facts.error().text, kUnread));
   }
