@@ -37,7 +37,6 @@ void look_at_side(Findings& all, const ServiceSide& side, const json& status,
   if (wants(options, {"switch", "arp", "mac", "address"})) {
     look_at_switch(all, side, status, facts);
   }
-  append(all, judge_kernel(read_settings(side, !status.value("inside", json()).is_null())));
   all.push_back(judge_bridge(read_bridge(side)));
   if (!wants(options, {"firewall", "firewalld", "flowtable"})) return;
   if (const auto sight = read_rules(side, options.ports)) {

@@ -23,19 +23,37 @@ string list(const std::vector<string>& words) {
 
 Findings judge_service(const json& status) {
   Findings all;
+  bool kernel = false;
+  bool service = false;
+  const auto say = [&](const string& found, const string& remedy) {
+    // As nft/sysctl.h names settings.
+    const bool setting = found.find("net.ipv") != string::npos;
+    (setting ? kernel : service) = true;
+    all.push_back(setting ? doubt("kernel", found,
+                                  remedy + "; find what sets it (/etc/sysctl.d, tuned, a network "
+                                           "manager)")
+                          : doubt("service", found, remedy));
+  };
   for (const json& warning : status.value("warnings", json::array())) {
-    all.push_back(doubt("service", warning.get<string>(),
-                        "what that says; docs/neighbours.md tells which settings are yours"));
+    say(warning.get<string>(), "what it says, see docs/neighbours.md");
   }
   json rest = status;
   rest["warnings"] = json::array();
   if (const auto found = find_shortcoming(rest)) {
-    all.push_back(doubt("service", found->sentence, "look at saructl status and saructl events"));
+    say(found->sentence, "look at saructl status and saructl events");
   }
-  if (!all.empty()) return all;
-  return {fine("service", status.at("state").get<string>() + ", owns " +
-                              std::to_string(status.at("owns").get<unsigned>()) + " of " +
-                              std::to_string(blocks_in(status)) + " blocks")};
+  if (!service) {
+    all.insert(all.begin(),
+               fine("service", status.at("state").get<string>() + ", owns " +
+                                   std::to_string(status.at("owns").get<unsigned>()) + " of " +
+                                   std::to_string(blocks_in(status)) + " blocks"));
+  }
+  if (!kernel) {
+    all.push_back(fine("kernel",
+                       "sarud finds arp_ignore, arp_announce, rp_filter and the like as they "
+                       "should be"));
+  }
+  return all;
 }
 
 Findings judge_blocks(const json& audit) {
@@ -58,22 +76,6 @@ Finding judge_version(const string& daemon, const string& own) {
                    ": it was installed while sarud ran",
                "pcs node standby and unstandby this node, one node after the other, so that sarud "
                "starts anew");
-}
-
-Findings judge_kernel(const std::vector<SettingSight>& settings) {
-  Findings all;
-  for (const SettingSight& one : settings) {
-    if (one.is == one.wanted) continue;
-    all.push_back(wrong("kernel",
-                        one.name + " is " + std::to_string(one.is) + ", not " +
-                            std::to_string(one.wanted) + ": clients may not find the address",
-                        "sarud sets it within a second; if it comes again, find who changes it "
-                        "(/etc/sysctl.d, tuned, a network manager)"));
-  }
-  if (!all.empty()) return all;
-  return {fine("kernel", std::to_string(settings.size()) +
-                             " settings of the interfaces (arp_ignore, arp_announce, rp_filter and "
-                             "others) are as they should be")};
 }
 
 Finding judge_bridge(const BridgeSight& sight) {

@@ -11,19 +11,13 @@
 
 namespace saru {
 
-// `status` of agent/report.h.
+// `status` of agent/report.h: what sarud itself warns of, which is `kernel` where it is about the
+// kernel's settings (arp_ignore, arp_announce, rp_filter and others), else `service`.
 [[nodiscard]] Findings judge_service(const nlohmann::json& status);
 // `audit` of agent/audit.h.
 [[nodiscard]] Findings judge_blocks(const nlohmann::json& audit);
 // Of sarud and of saructl.
 [[nodiscard]] Finding judge_version(const std::string& daemon, const std::string& own);
-
-struct SettingSight {
-  std::string name;  // "net.ipv4.conf.saru1.rp_filter"
-  long is = 0;
-  long wanted = 0;
-};
-[[nodiscard]] Findings judge_kernel(const std::vector<SettingSight>& settings);
 
 struct BridgeSight {
   std::string nic;

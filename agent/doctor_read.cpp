@@ -11,7 +11,6 @@
 
 #include "agent/program.h"
 #include "nft/link.h"
-#include "nft/sysctl.h"
 
 namespace saru {
 namespace {
@@ -217,20 +216,6 @@ tl::expected<RulesSight, string> read_rules(const ServiceSide& side,
   sight.ports.assign(exact.begin(), exact.end());
   sight.any_ports.assign(any.begin(), any.end());
   return sight;
-}
-
-std::vector<SettingSight> read_settings(const ServiceSide& side, bool forwards) {
-  const auto has = [&](bool v4) {
-    return std::any_of(side.addresses.begin(), side.addresses.end(),
-                       [v4](const IpAddress& one) { return one.is_v4() == v4; });
-  };
-  auto wanted = nft::settings_of_link(side.link, has(true), has(false), forwards);
-  for (nft::Setting& one : nft::settings_of_nic(side.nic, has(true))) wanted.push_back(one);
-  std::vector<SettingSight> all;
-  for (const nft::Setting& one : wanted) {
-    if (const auto is = nft::read_setting(one)) all.push_back({one.name(), *is, one.value});
-  }
-  return all;
 }
 
 BridgeSight read_bridge(const ServiceSide& side) {

@@ -31,7 +31,6 @@ struct ServiceSide {
                                                                  const ClusterFacts* facts);
 [[nodiscard]] tl::expected<RulesSight, std::string> read_rules(const ServiceSide& side,
                                                                const std::vector<unsigned>& ports);
-[[nodiscard]] std::vector<SettingSight> read_settings(const ServiceSide& side, bool forwards);
 [[nodiscard]] BridgeSight read_bridge(const ServiceSide& side);
 [[nodiscard]] std::vector<std::string> read_saved();
 [[nodiscard]] std::vector<ManagerSight> read_managers();
