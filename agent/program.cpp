@@ -64,6 +64,7 @@ std::optional<Printed> run_program(const std::vector<std::string>& words,
   if (pipe2(ends, O_CLOEXEC) != 0) return std::nullopt;
   std::vector<std::string> copies = words;
   std::vector<char*> argv;
+  argv.reserve(copies.size() + 1);
   for (std::string& word : copies) argv.push_back(word.data());
   argv.push_back(nullptr);
   posix_spawn_file_actions_t actions;
