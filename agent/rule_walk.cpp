@@ -295,7 +295,7 @@ std::optional<string> RuleWalk::reverse_path_filter() const {
         const json flags = fib.value("flags", json());
         asks = asks || (contains(flags, "saddr") && contains(flags, "iif"));
       }
-      if (asks && drops) return "table " + family + " " + table;
+      if (asks && drops) return std::string("table ").append(family).append(" ").append(table);
     }
   }
   return std::nullopt;
