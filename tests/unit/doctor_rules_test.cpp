@@ -158,6 +158,24 @@ TEST(DoctorRules, JumpsAreFollowed) {
   EXPECT_FALSE(drops(ruleset("input", 0, "drop", {map}, {kAcceptAll})));
 }
 
+TEST(DoctorRules, WhatAMapLooksUpNeedNotBeKnown) {
+  const string map = R"([{"vmap": {"key": {"meta": {"key": "mark"}}, "data": {"set":
+      [[7, {"accept": null}]]}}}])";
+  EXPECT_FALSE(drops(ruleset("input", 0, "drop", {map})));
+  EXPECT_TRUE(drops(ruleset("input", 0, "drop", {R"([{"vmap": {"key": {"meta": {"key": "iifname"}},
+      "data": {"set": [["eth0", {"accept": null}]]}}}])"})));
+}
+
+TEST(DoctorRules, OtherThanIsUnderstood) {
+  const auto other_than = [](const string& name, const string& verdict) {
+    return R"([{"match": {"op": "!=", "left": {"meta": {"key": "iifname"}}, "right": ")" + name +
+           R"("}}, {")" + verdict + R"(": null}])";
+  };
+  EXPECT_TRUE(drops(ruleset("input", 0, "accept", {other_than("eth0", "drop")})));
+  EXPECT_FALSE(drops(ruleset("input", 0, "accept", {other_than("saru1", "drop")})));
+  EXPECT_FALSE(drops(ruleset("input", 0, "drop", {other_than("eth0", "accept")})));
+}
+
 TEST(DoctorRules, ChainThatJumpsToItselfHasAnEnd) {
   const string jump = R"([{"jump": {"target": "other"}}])";
   EXPECT_FALSE(drops(ruleset("input", 0, "drop", {jump}, {jump})));
