@@ -149,11 +149,14 @@ std::vector<ServiceSide> sides_of(const json& status) {
   const auto side = [](const json& from, const string& name) {
     return ServiceSide{from.at("nic").get<string>(), name,
                        MacAddress::parse(from.at("mac").get<string>()).value_or(MacAddress{}),
-                       addresses_of(from.at("addresses"))};
+                       addresses_of(from.at("addresses")), false};
   };
   std::vector<ServiceSide> sides{side(status, link)};
   const json inside = status.value("inside", json());
-  if (inside.is_object()) sides.push_back(side(inside, link + "i"));
+  if (inside.is_object()) {
+    sides.push_back(side(inside, link + "i"));
+    sides.back().inside = true;
+  }
   return sides;
 }
 
@@ -204,9 +207,11 @@ tl::expected<RulesSight, string> read_rules(const ServiceSide& side,
                    side.link,
                    side.mac.text(),
                    side.addresses,
-                   ports,
+                   side.inside,
+                   {},
                    {}};
   if (!sight.ruleset.is_object()) return tl::unexpected(string("nft prints no JSON"));
+  if (side.inside) return sight;  // the service's ports are those of the outside
   std::set<unsigned> exact(ports.begin(), ports.end());
   std::set<unsigned> any;
   for (const char* path : {"/proc/net/tcp", "/proc/net/tcp6"}) {

@@ -21,6 +21,7 @@ struct ServiceSide {
   std::string nic, link;  // "eth0", "saru1"
   MacAddress mac;         // shared
   std::vector<IpAddress> addresses;
+  bool inside = false;  // of a director
 };
 // Of sarud's status; throws as json does.
 [[nodiscard]] std::vector<ServiceSide> sides_of(const nlohmann::json& status);

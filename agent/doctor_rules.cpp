@@ -65,6 +65,7 @@ class Judge {
   Findings all() {
     for (const BaseChain& chain : rules_.base_chains()) {
       if (is_ours(chain)) continue;
+      if (sight_.inside && chain.hook == "input") continue;
       for (const IpAddress& address : sight_.addresses) {
         if (!drops_all(chain, address) && !drops_asked(chain, address)) drops_any(chain, address);
         rewrites(chain, address);
@@ -96,6 +97,7 @@ class Judge {
       const bool after_nat =
           chain.hook == "input" || (chain.hook == "prerouting" && chain.priority > kDnatPriority);
       if (after_nat && rules_.may_translate(packet)) {
+        if (chain.hook == "input") return "";  // it may be forwarded instead
         packet.translated = true;
         packet.port.reset();
       }

@@ -20,6 +20,7 @@ struct RulesSight {
   std::string nic, link;   // "eth0", "saru1"
   std::string mac;
   std::vector<IpAddress> addresses;
+  bool inside = false;  // of a director: what comes in is forwarded
   // TCP ports that must get through: those that were asked for, or that somebody listens on at a
   // shared address.
   std::vector<unsigned> ports;

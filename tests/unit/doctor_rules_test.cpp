@@ -237,6 +237,18 @@ TEST(DoctorRules, WhatIsTranslatedMayPassUnderAnotherPort) {
   EXPECT_FALSE(drops(sight));
 }
 
+TEST(DoctorRules, WhatIsForwardedNeedNotPassInput) {
+  const auto to_server = port_rule("80", R"({"dnat": {"addr": "10.2.0.10"}})");
+  EXPECT_TRUE(drops(ruleset("input", 0, "drop", {kEstablished})));
+  EXPECT_FALSE(drops(ruleset("input", 0, "drop", {kEstablished}, {to_server})));
+  RulesSight sight = ruleset("input", 0, "drop", {});
+  sight.inside = true;
+  EXPECT_FALSE(drops(sight));
+  sight = ruleset("prerouting", 0, "drop", {});
+  sight.inside = true;
+  EXPECT_TRUE(drops(sight));
+}
+
 TEST(DoctorRules, ReversePathFilterMattersForIpv6) {
   RulesSight sight = ruleset("prerouting", -290, "accept",
                              {R"([{"match": {"op": "==", "left": {"meta": {"key": "nfproto"}},
