@@ -26,6 +26,8 @@ using Clock = std::chrono::steady_clock;
 using Filter = std::vector<sock_filter>;
 
 constexpr int kTries = 3;
+// Switches that inspect ARP may shut a port that sends more than 15 in a second.
+constexpr std::size_t kMostNeighbours = 4;
 
 std::uint32_t high_of(const MacAddress& mac) {
   return static_cast<std::uint32_t>(mac.bytes[0]) << 24 | mac.bytes[1] << 16 | mac.bytes[2] << 8 |
@@ -185,6 +187,8 @@ class Asking {
     for (const auto& [mac, ip] : question_.neighbours) {
       const bool answers = answers_.broadcast.count(mac) != 0 || answers_.flooded.count(mac) != 0;
       if (!answers || answers_.inward.count(mac) != 0) continue;
+      const bool known = answers_.asked_inward.count(mac) != 0;
+      if (!known && answers_.asked_inward.size() >= kMostNeighbours) continue;
       answers_.asked_inward.insert(mac);
       if (!send(arp_probe(kBroadcast, question_.own_mac, question_.shared_mac, ip))) return false;
     }
