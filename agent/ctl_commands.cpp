@@ -230,27 +230,33 @@ CtlResult ctl_owner(const CtlOptions& options) {
   return end_with(text_of_owner(*status, *packet));
 }
 
-CtlResult ctl_check(const CtlOptions& options) {
+tl::expected<Audited, Failure> settled_audit(const CtlOptions& options) {
   constexpr int kTries = 3;
   for (int attempt = 1;; ++attempt) {
-    const auto status = status_of(options);
+    auto status = status_of(options);
     if (!status) return tl::unexpected(status.error());
     const auto id = status->at("id").get<std::uint16_t>();
-    const auto audit = ask(id, {{"command", "check"}}, kSlowAnswer);
+    auto audit = ask(id, {{"command", "check"}}, kSlowAnswer);
     if (!audit) return tl::unexpected(audit.error());
-    Answer answer = text_of_check(*audit);
-    for (const json& warning : status->value("warnings", json::array())) {
-      answer.text += "WARNING: " + warning.get<string>() + "\n";
-    }
     // While blocks are handed over, one that nobody owns is no fault.
     const bool settled = audit->value("agreed", false) && status->at("moving").empty();
-    if (answer.good || attempt == kTries || (settled && attempt > 1)) {
-      if (!options.json) return end_with(answer);
-      print(audit->dump() + "\n");
-      return answer.good ? ExitCode::kOk : ExitCode::kFailed;
+    if (text_of_check(*audit).good || attempt == kTries || (settled && attempt > 1)) {
+      return Audited{std::move(*audit), std::move(*status)};
     }
     std::this_thread::sleep_for(milliseconds(200));
   }
+}
+
+CtlResult ctl_check(const CtlOptions& options) {
+  const auto found = settled_audit(options);
+  if (!found) return tl::unexpected(found.error());
+  Answer answer = text_of_check(found->audit);
+  for (const json& warning : found->status.value("warnings", json::array())) {
+    answer.text += "WARNING: " + warning.get<string>() + "\n";
+  }
+  if (!options.json) return end_with(answer);
+  print(found->audit.dump() + "\n");
+  return answer.good ? ExitCode::kOk : ExitCode::kFailed;
 }
 
 CtlResult ctl_drain(const CtlOptions& options) {

@@ -4,9 +4,11 @@
 
 #include <chrono>
 #include <cstdint>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <tl/expected.hpp>
+#include <vector>
 
 #include "agent/exit_code.h"
 
@@ -23,14 +25,16 @@ struct CtlOptions {
   std::string protocol;
   std::string to;
   std::string weight;
-  std::string node;        // confirm-dead
-  bool confirmed = false;  // confirm-dead: in so many words
-  bool load = false;       // map: new connections instead of owners
-  bool views = false;      // events: view by view instead of line by line
-  std::string block;       // events: of this block alone
-  std::string owner_of;    // events: of the block of this client
-  bool open_metrics = false;
-  unsigned count = 0;  // events: the last so many; 0: all there are
+  std::string node;               // confirm-dead
+  bool confirmed = false;         // confirm-dead: in so many words
+  bool load = false;              // map: new connections instead of owners
+  bool views = false;             // events: view by view instead of line by line
+  std::string block;              // events: of this block alone
+  std::string owner_of;           // events: of the block of this client
+  bool open_metrics = false;      // metrics: OpenMetrics
+  unsigned count = 0;             // events: the last so many; 0: all there are
+  std::vector<unsigned> ports;    // doctor: TCP ports of the service
+  std::vector<std::string> skip;  // doctor: checks that are not wanted
 };
 
 using CtlResult = tl::expected<ExitCode, Failure>;
@@ -39,8 +43,18 @@ using CtlResult = tl::expected<ExitCode, Failure>;
 // failure like others.
 CtlResult run_command(CtlResult (*command)(const CtlOptions&), const CtlOptions& options);
 
+// What the members' kernels hold together, looked at again while blocks are handed over.
+struct Audited {
+  nlohmann::json audit;  // agent/audit.h
+  nlohmann::json status;
+};
+tl::expected<Audited, Failure> settled_audit(const CtlOptions& options);
+
 CtlResult ctl_status(const CtlOptions& options);
 CtlResult ctl_map(const CtlOptions& options);
+// The usual mistakes around this node, each with its remedy. 0: nothing wrong; 1: errors or
+// warnings.
+CtlResult ctl_doctor(const CtlOptions& options);
 // What sarud logged lately: who owned how much since when, and why.
 CtlResult ctl_events(const CtlOptions& options);
 // Numbers for Prometheus, of the sarud with this id or of all on this node.

@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "agent/ctl_commands.h"
+#include "agent/doctor.h"
 #include "agent/version.h"
 
 namespace {
@@ -23,6 +24,8 @@ constexpr Command kCommands[] = {
     {"owner", "which node accepts packets of this client", &saru::ctl_owner},
     {"check", "ask every node's kernel: is each block accepted exactly once? exit 0 or 1",
      &saru::ctl_check},
+    {"doctor", "look for the usual mistakes around this node; exit 0, or 1 with what to do",
+     &saru::ctl_doctor},
     {"events", "what sarud logged lately: views, moves, repairs", &saru::ctl_events},
     {"metrics", "numbers for Prometheus", &saru::ctl_metrics},
     {"drain", "hand all blocks of this node over; sarud goes on running", &saru::ctl_drain},
@@ -50,11 +53,25 @@ void add_arguments_of_events(CLI::App& command, CtlOptions& options) {
   owner->excludes(count)->excludes(views)->excludes(block);
 }
 
+void add_doctor_arguments(CLI::App& command, CtlOptions& options) {
+  command
+      .add_option("--port", options.ports, "a TCP port of the service, which firewalls must let in")
+      ->check(CLI::Range(1U, 65535U));
+  command.add_option("--skip", options.skip, "checks to leave out, as the lines name them")
+      ->delimiter(',')
+      ->check(CLI::IsMember(saru::doctor_checks()));
+  command.footer(
+      "What one node cannot see, and so is not found: what another node's firewall, settings or\n"
+      "programs do (run it on each node); rules of iptables-legacy; what the switch does between\n"
+      "other ports; a limit of unknown unicast that is reached only under load.");
+}
+
 void add_arguments(CLI::App& command, const std::string& name, CtlOptions& options,
                    unsigned& settle) {
-  if (name == "status" || name == "check" || name == "events") {
+  if (name == "status" || name == "check" || name == "events" || name == "doctor") {
     command.add_flag("--json", options.json, "print JSON instead of text");
     if (name == "events") add_arguments_of_events(command, options);
+    if (name == "doctor") add_doctor_arguments(command, options);
   } else if (name == "metrics") {
     command.add_flag("--openmetrics", options.open_metrics,
                      "OpenMetrics instead of Prometheus's own text format");

@@ -143,6 +143,16 @@ std::vector<ClusterNode> read_nodes(const Map& map) {
   return nodes;
 }
 
+void read_transport(const Map& map, ClusterFacts& facts) {
+  facts.transport = map.text("totem.transport");
+  if (facts.transport.empty()) facts.transport = "knet";
+  facts.knet_mtu = map.number("totem.knet_mtu").value_or(0);
+  for (const std::string& key : map.keys("totem.interface.")) {
+    if (!key.ends_with(".knet_ping_timeout")) continue;
+    if (const auto ms = map.number(key)) facts.knet_ping_timeouts.push_back(from_ms(*ms));
+  }
+}
+
 // What votequorum works with now. Without it the values of the configuration stay.
 cs_error_t read_votes(ClusterFacts& facts) {
   votequorum_handle_t handle = 0;
@@ -195,6 +205,7 @@ Facts ask() {
   }
   facts.crypto_cipher = map.text("totem.crypto_cipher");
   if (facts.crypto_cipher.empty()) facts.crypto_cipher = "none";
+  read_transport(map, facts);
   facts.quorum_device = !map.keys("quorum.device.").empty();
   facts.device_halves = map.text("quorum.device.net.algorithm") == "ffsplit";
   facts.device_timeout =

@@ -41,6 +41,9 @@ struct ClusterFacts {
   Nanos device_timeout{0};       // for how long its last vote counts (quorum.device.timeout)
   bool quorum_provider = false;  // quorum.provider is corosync_votequorum
   std::string crypto_cipher;     // "none" where nothing is encrypted
+  std::string transport;         // "knet" unless another is given
+  std::uint32_t knet_mtu = 0;    // as configured; 0: knet measures it
+  std::vector<Nanos> knet_ping_timeouts;  // as configured, of each link that has one
 
   // Whether two quorate sides of this cluster need not share a node.
   bool quorate_sides_may_differ() const {

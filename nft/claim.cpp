@@ -18,7 +18,9 @@ MacAddress mac_at(std::span<const std::uint8_t> frame, std::size_t at) {
   return mac;
 }
 
-std::optional<Claim> read_answer(std::span<const std::uint8_t> frame) {
+}  // namespace
+
+std::optional<Claim> read_content(std::span<const std::uint8_t> frame) {
   if (frame.size() < kEthernet) return std::nullopt;
   const unsigned type = frame[12] * 256U + frame[13];
   if (type == ETHERTYPE_ARP && frame.size() >= kEthernet + 28) {
@@ -36,10 +38,8 @@ std::optional<Claim> read_answer(std::span<const std::uint8_t> frame) {
   return Claim{*target, mac_at(frame, kMessage + 26)};
 }
 
-}  // namespace
-
 std::optional<Claim> read_claim(std::span<const std::uint8_t> frame) {
-  const auto claim = read_answer(frame);
+  const auto claim = read_content(frame);
   return claim && claim->mac == mac_at(frame, 6) ? claim : std::nullopt;
 }
 

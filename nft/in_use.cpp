@@ -2,7 +2,6 @@
 #include "nft/in_use.h"
 
 #include <net/ethernet.h>
-#include <netinet/icmp6.h>
 #include <netpacket/packet.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -13,7 +12,7 @@
 #include <cerrno>
 #include <cstring>
 
-#include "nft/frame.h"
+#include "nft/questions.h"
 
 namespace saru::nft {
 namespace {
@@ -31,29 +30,6 @@ struct Socket {
     if (fd >= 0) close(fd);
   }
 };
-
-Frame arp_probe(const MacAddress& own, const IpAddress& ip) {
-  Frame frame = ethernet(kBroadcast, own, ETHERTYPE_ARP);
-  put(frame, std::array<std::uint8_t, 8>{0, 1, 8, 0, 6, 4, 0, 1});  // Ethernet, IPv4, request
-  put(frame, own.bytes);
-  put(frame, std::array<std::uint8_t, 4>{});  // no sender: nobody shall learn anything from it
-  put(frame, MacAddress{}.bytes);
-  put(frame, ip.bytes());
-  return frame;
-}
-
-Frame solicitation(const MacAddress& own, const IpAddress& ip) {
-  const auto target = ip.bytes();
-  Frame addresses(16);  // from nobody
-  put(addresses, std::array<std::uint8_t, 13>{0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff});
-  put(addresses, target.subspan(13));
-  Frame message{ND_NEIGHBOR_SOLICIT, 0, 0, 0, 0, 0, 0, 0};
-  put(message, target);
-  const MacAddress group{{0x33, 0x33, 0xff, target[13], target[14], target[15]}};
-  Frame frame = ethernet(group, own, ETHERTYPE_IPV6);
-  put_icmpv6(frame, addresses, std::move(message));
-  return frame;
-}
 
 void ask(int fd, unsigned nic, const Frame& frame) {
   sockaddr_ll to{};
@@ -112,7 +88,9 @@ Result<std::optional<Claim>> find_claim(const Announcement& who,
   const std::array<pollfd, 2> sockets{{{v4.fd, POLLIN, 0}, {v6.fd, POLLIN, 0}}};
   for (int probe = 0; probe < kProbes; ++probe) {
     for (const IpAddress& ip : addresses) {
-      ask(v4.fd, who.nic, ip.is_v4() ? arp_probe(who.own_mac, ip) : solicitation(who.own_mac, ip));
+      ask(v4.fd, who.nic,
+          ip.is_v4() ? arp_probe(kBroadcast, who.own_mac, who.own_mac, ip)
+                     : solicitation(solicited_group(ip), who.own_mac, ip));
     }
     if (auto claim = listen(sockets, who, addresses, Clock::now() + patience / kProbes)) {
       return claim;

@@ -115,7 +115,7 @@ class Cluster:
         return subprocess.CompletedProcess(argv, process.returncode, out, err)
 
     def up(self, nodes, token=None, consensus=None, pacemaker=True, ip_version=4, qdevice=False,
-           two_node=False, servers=0, inside=False, packages=()):
+           two_node=False, servers=0, inside=False, stonith=False, packages=()):
         words = ["up", "--nodes", str(nodes)]
         words += (["--packages", *packages] if packages
                   else ["--bin", f"{BUILD}/agent", "--ocf", f"{REPO}/ocf"])
@@ -124,7 +124,8 @@ class Cluster:
         words += [] if pacemaker else ["--no-pacemaker"]
         words += ["--ip-version", str(ip_version)]
         words += ["--qdevice"] if qdevice else []
-        words += ["--two-node", "--stonith"] if two_node else []
+        words += ["--two-node"] if two_node else []
+        words += ["--stonith"] if two_node or stonith else []
         words += ["--servers", str(servers)] if servers else []
         words += ["--inside"] if inside else []
         self.qdevice = qdevice
