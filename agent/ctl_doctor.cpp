@@ -7,6 +7,7 @@
 #include "agent/ctl_client.h"
 #include "agent/ctl_commands.h"
 #include "agent/doctor_read.h"
+#include "agent/version.h"
 
 namespace saru {
 namespace {
