@@ -403,6 +403,8 @@ void Ownership::compare_members(NodeId node, const Known& last, const Known& now
                     ")");
   }
   if (!last.eligible && now.eligible) words.push_back(name + " takes blocks again");
+  if (!last.synced && now.synced) words.push_back(name + " knows all connections now");
+  if (last.synced && !now.synced) words.push_back(name + " does not know all connections");
   if (last.weight != now.weight) {
     words.push_back("weight of " + name + ": " + std::to_string(last.weight) + " -> " +
                     std::to_string(now.weight));
@@ -413,7 +415,8 @@ std::vector<string> Ownership::why(const State& state) {
   std::map<NodeId, Known> members;
   for (const ProcessId& process : effective_members(state)) {
     const Peer& peer = state.view.peers.at(process);
-    members[process.node] = {*peer.id, peer.hello->weight, peer.hello->eligible};
+    members[process.node] = {*peer.id, peer.hello->weight, peer.hello->eligible,
+                             peer.hello->synced};
   }
   std::vector<string> words;
   for (const auto& [node, last] : last_members_) {

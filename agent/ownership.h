@@ -111,6 +111,7 @@ class Ownership {
     MemberId id;
     std::uint16_t weight = 1;
     bool eligible = true;
+    bool synced = true;
   };
 
   void begin_anew(const State& state);

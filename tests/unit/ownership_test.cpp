@@ -156,6 +156,17 @@ TEST(Ownership, AWeightThatChangedIsTheReason) {
   }
 }
 
+TEST(Ownership, WhoKnowsTheConnectionsLaterIsTheReason) {
+  Followed three(3);
+  three.cluster.state(3).config.syncs = true;
+  three.cluster.feed(3, SetWeight{2});
+  three.cluster.run(milliseconds(500));
+  EXPECT_TRUE(three.told_why(1, "n3 does not know all connections")) << three.said[1];
+  three.cluster.feed(3, Synced{});
+  three.cluster.run(milliseconds(500));
+  EXPECT_TRUE(three.told_why(1, "why: n3 knows all connections now")) << three.said[1];
+}
+
 TEST(Ownership, ALapseIsCountedAndTold) {
   Followed three(3);
   three.cluster.deaf = {1};
