@@ -50,6 +50,14 @@ std::optional<Shortcoming> find_fencing_trouble(const json& status) {
   return Shortcoming{"would not hear of fencing: " + partner.at("blind").get<string>(), false};
 }
 
+// After a start nobody knows who served before, so all wait for a lease, which with Corosync's
+// default token takes some seconds.
+bool waits_for_a_lease(const json& status) {
+  constexpr std::int64_t kGuardsMs = 1000;
+  const auto lease_ms = status.at("lease_ms").get<std::int64_t>();
+  return status.at("view").at("age_ms").get<std::int64_t>() <= lease_ms + lease_ms / 10 + kGuardsMs;
+}
+
 }  // namespace
 
 std::optional<Shortcoming> find_shortcoming(const json& status) {
@@ -66,7 +74,7 @@ std::optional<Shortcoming> find_shortcoming(const json& status) {
   if (auto waiting = find_waiting_change(status)) return waiting;
   if (auto trouble = find_fencing_trouble(status)) return trouble;
   const bool wants_blocks = status.at("weight").get<unsigned>() > 0;
-  if (wants_blocks && status.at("owns").get<unsigned>() == 0) {
+  if (wants_blocks && status.at("owns").get<unsigned>() == 0 && !waits_for_a_lease(status)) {
     return Shortcoming{"serves nothing: " + state, true};
   }
   return std::nullopt;

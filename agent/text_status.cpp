@@ -23,7 +23,10 @@ string line(const string& label, const string& text) {
   // Long sentences go on below their own beginning.
   while (head.size() + rest.size() > kColumns) {
     std::size_t cut = rest.rfind(' ', kColumns - head.size());
-    if (cut == string::npos || cut == 0) cut = kColumns - head.size();
+    if (cut == string::npos || cut == 0) {  // a list of blocks
+      const std::size_t comma = rest.rfind(',', kColumns - head.size() - 1);
+      cut = comma == string::npos ? kColumns - head.size() : comma + 1;
+    }
     out += head + rest.substr(0, cut) + "\n";
     rest.erase(0, rest[cut] == ' ' ? cut + 1 : cut);
     head = string(kLabel, ' ');

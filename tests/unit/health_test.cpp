@@ -10,15 +10,12 @@ namespace {
 using nlohmann::json;
 
 json well() {
-  return {{"state", "open"},
-          {"config", {{"next", nullptr}, {"waiting_for", json::array()}}},
-          {"draining", false},
-          {"eligible", true},
-          {"quorate", true},
-          {"weight", 1},
-          {"owns", 171},
-          {"restored", nullptr},
-          {"view", {{"open", true}, {"confirmed", true}, {"age_ms", 60000}}}};
+  return {
+      {"state", "open"},     {"config", {{"next", nullptr}, {"waiting_for", json::array()}}},
+      {"draining", false},   {"eligible", true},
+      {"quorate", true},     {"weight", 1},
+      {"owns", 171},         {"lease_ms", 4000},
+      {"restored", nullptr}, {"view", {{"open", true}, {"confirmed", true}, {"age_ms", 60000}}}};
 }
 
 json but(const json& change) {
@@ -31,6 +28,16 @@ TEST(Health, NodeThatServesIsWell) { EXPECT_FALSE(find_shortcoming(well())); }
 
 TEST(Health, NodeOfWeightZeroIsWell) {
   EXPECT_FALSE(find_shortcoming(but({{"weight", 0}, {"owns", 0}, {"state", "idle: weight 0"}})));
+}
+
+TEST(Health, NodeOfAYoungViewMayWaitForALease) {
+  const auto served = [](int age_ms) {
+    return but({{"owns", 0},
+                {"state", "idle: owns nothing yet"},
+                {"view", {{"open", true}, {"confirmed", true}, {"age_ms", age_ms}}}});
+  };
+  EXPECT_FALSE(find_shortcoming(served(5400)));
+  EXPECT_TRUE(find_shortcoming(served(5401)));
 }
 
 TEST(Health, NodeWithoutCarrierIsDegradedAtOnce) {
