@@ -222,6 +222,7 @@ class Daemon {
   Nanos join_at_{0};
   std::optional<Nanos> leaving_since_;
   Nanos corosync_asked_{0};
+  bool asking_corosync_ = false;
   Nanos kept_lease_{0};  // what callbacks_.keep_lease was told last
   std::optional<RingId> kept_partner_closed_;
   Nanos fencing_heard_{0};

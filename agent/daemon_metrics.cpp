@@ -36,8 +36,6 @@ json Daemon::on_views() {
 json Daemon::on_metrics() {
   json answer = describe_now();
   answer["tally"] = describe(ownership_.tally());
-  answer["age_ms"] =
-      std::chrono::duration_cast<std::chrono::milliseconds>(clocks_.now().raw - began_).count();
   answer["repairs"] = repairs_;
   const Group::Counters group = group_.counters();
   answer["messages"] = {

@@ -127,10 +127,14 @@ nft::Result<nft::Held> Daemon::build_change(const KernelWrite& action) {
 // and rules of the quorum; not every change brings a new view.
 void Daemon::ask_corosync() {
   const Nanos now = clocks_.now().raw;
-  if (ending_ != Ending::kNo || now - corosync_asked_ < kAskCorosyncEvery) return;
+  if (ending_ != Ending::kNo || asking_corosync_) return;
+  if (now - corosync_asked_ < kAskCorosyncEvery) return;
   corosync_asked_ = now;
+  asking_corosync_ = true;  // each question has a thread, and a stopped Corosync answers none
   read_facts(loop_, [this, alive = std::weak_ptr<bool>(alive_)](const auto& facts) {
-    if (!alive.expired() && facts) on_facts(*facts);
+    if (alive.expired()) return;
+    asking_corosync_ = false;
+    if (facts) on_facts(*facts);
   });
 }
 

@@ -55,7 +55,11 @@ json Daemon::describe_now() {
   around_.draining = eligibility_.drained;
   if (flows_) around_.flows = flows_->status();
   around_.flows_problem = flows_problem_;
-  return describe(state_, options_, around_, clocks_.now());
+  const Instant now = clocks_.now();
+  json answer = describe(state_, options_, around_, now);
+  answer["age_ms"] =
+      std::chrono::duration_cast<std::chrono::milliseconds>(now.raw - began_).count();
+  return answer;
 }
 
 void Daemon::begin_audit(ClientId client) {

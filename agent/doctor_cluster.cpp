@@ -17,7 +17,7 @@ std::int64_t ms_of(Nanos span) {
 string ms_text(Nanos span) { return std::to_string(ms_of(span)) + " ms"; }
 
 // What cuts a node's disks or does nothing: its kernel goes on answering.
-constexpr std::array kNoPower = {"fence_scsi", "fence_mpath", "fence_dummy"};
+constexpr std::array kNoPower = {"fence_scsi", "fence_mpath", "fence_dummy", "fence_kdump"};
 
 bool cuts_power(const string& agent) {
   return std::find(kNoPower.begin(), kNoPower.end(), agent) == kNoPower.end();
@@ -124,9 +124,8 @@ Finding judge_fencing(const ClusterFacts& facts, const FencingSight& sight) {
                  "pcs stonith create ...; or, with three nodes or more, pcs property set "
                  "stonith-enabled=false");
   }
-  if (std::any_of(sight.agents->begin(), sight.agents->end(), cuts_power)) {
-    return fine("fencing", "Pacemaker fences nodes with " + sight.agents->front());
-  }
+  const auto power = std::find_if(sight.agents->begin(), sight.agents->end(), cuts_power);
+  if (power != sight.agents->end()) return fine("fencing", "Pacemaker fences nodes with " + *power);
   const string found = "the only fence devices (" + sight.agents->front() +
                        ") leave a node's power on: its kernel goes on answering";
   const string remedy = "fence by power or reset (IPMI, hypervisor, PDU)";
@@ -135,10 +134,11 @@ Finding judge_fencing(const ClusterFacts& facts, const FencingSight& sight) {
 
 std::vector<string> fence_agents(const string& xml) {
   std::vector<string> agents;
-  const string head = "<primitive ";
-  for (std::size_t at = xml.find(head); at != string::npos; at = xml.find(head, at + 1)) {
-    const string tag = xml.substr(at, xml.find('>', at) - at);
-    if (attribute(tag, "class") == "stonith") agents.push_back(attribute(tag, "type"));
+  for (const string& head : {string("<primitive "), string("<template ")}) {  // crmsh's rsc_template
+    for (std::size_t at = xml.find(head); at != string::npos; at = xml.find(head, at + 1)) {
+      const string tag = xml.substr(at, xml.find('>', at) - at);
+      if (attribute(tag, "class") == "stonith") agents.push_back(attribute(tag, "type"));
+    }
   }
   return agents;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "agent/health.h"
 
+#include <algorithm>
 #include <chrono>
 
 namespace saru {
@@ -52,10 +53,13 @@ std::optional<Shortcoming> find_fencing_trouble(const json& status) {
 
 // After a start nobody knows who served before, so all wait for a lease, which with Corosync's
 // default token takes some seconds.
-bool waits_for_a_lease(const json& status) {
-  constexpr std::int64_t kGuardsMs = 1000;
+bool waits_for_a_lease(const json& status, const string& state) {
+  constexpr std::int64_t kToFormMs = 3000;
+  constexpr std::int64_t kLongestMs = 60'000;
   const auto lease_ms = status.at("lease_ms").get<std::int64_t>();
-  return status.at("view").at("age_ms").get<std::int64_t>() <= lease_ms + lease_ms / 10 + kGuardsMs;
+  return state == "idle: owns nothing yet" &&
+         status.at("age_ms").get<std::int64_t>() <=
+             std::min(lease_ms + lease_ms / 10 + kToFormMs, kLongestMs);
 }
 
 }  // namespace
@@ -74,7 +78,7 @@ std::optional<Shortcoming> find_shortcoming(const json& status) {
   if (auto waiting = find_waiting_change(status)) return waiting;
   if (auto trouble = find_fencing_trouble(status)) return trouble;
   const bool wants_blocks = status.at("weight").get<unsigned>() > 0;
-  if (wants_blocks && status.at("owns").get<unsigned>() == 0 && !waits_for_a_lease(status)) {
+  if (wants_blocks && status.at("owns").get<unsigned>() == 0 && !waits_for_a_lease(status, state)) {
     return Shortcoming{"serves nothing: " + state, true};
   }
   return std::nullopt;

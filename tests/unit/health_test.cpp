@@ -30,14 +30,13 @@ TEST(Health, NodeOfWeightZeroIsWell) {
   EXPECT_FALSE(find_shortcoming(but({{"weight", 0}, {"owns", 0}, {"state", "idle: weight 0"}})));
 }
 
-TEST(Health, NodeOfAYoungViewMayWaitForALease) {
-  const auto served = [](int age_ms) {
-    return but({{"owns", 0},
-                {"state", "idle: owns nothing yet"},
-                {"view", {{"open", true}, {"confirmed", true}, {"age_ms", age_ms}}}});
+TEST(Health, AfterAStartANodeMayWaitForALease) {
+  const auto served = [](int age_ms, const char* state) {
+    return but({{"owns", 0}, {"age_ms", age_ms}, {"state", state}});
   };
-  EXPECT_FALSE(find_shortcoming(served(5400)));
-  EXPECT_TRUE(find_shortcoming(served(5401)));
+  EXPECT_FALSE(find_shortcoming(served(7400, "idle: owns nothing yet")));
+  EXPECT_TRUE(find_shortcoming(served(7401, "idle: owns nothing yet")));
+  EXPECT_TRUE(find_shortcoming(served(7400, "closed: the lease ran out")));
 }
 
 TEST(Health, NodeWithoutCarrierIsDegradedAtOnce) {
