@@ -134,7 +134,8 @@ Finding judge_fencing(const ClusterFacts& facts, const FencingSight& sight) {
 
 std::vector<string> fence_agents(const string& xml) {
   std::vector<string> agents;
-  for (const string& head : {string("<primitive "), string("<template ")}) {  // crmsh's rsc_template
+  // A template is what crmsh calls rsc_template.
+  for (const string& head : {string("<primitive "), string("<template ")}) {
     for (std::size_t at = xml.find(head); at != string::npos; at = xml.find(head, at + 1)) {
       const string tag = xml.substr(at, xml.find('>', at) - at);
       if (attribute(tag, "class") == "stonith") agents.push_back(attribute(tag, "type"));

@@ -49,8 +49,6 @@ class Followed {
   void lose(std::uint32_t node, std::uint64_t seq, const std::set<std::uint32_t>& survivors) {
     cluster.deaf.insert(node);
     cluster.stopped.insert(node);
-    std::vector<ProcessId> group;
-    for (const std::uint32_t one : survivors) group.push_back(cluster.process(one));
     cluster.run(milliseconds(100));
     cluster.form(seq, survivors);
   }
