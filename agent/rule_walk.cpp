@@ -94,43 +94,40 @@ class RuleWalk::Walker {
 
   // Whether the packet may come so far in the rule as to have its destination rewritten.
   bool rewrites(const json& rule) const {
-    Fits fit = Fits::kYes;
-    for (const json& statement : rule.value("expr", json::array())) {
-      if (!statement.is_object() || statement.empty()) continue;
-      const string kind = statement.begin().key();
-      const json& what = statement.begin().value();
-      if (kind == "match") fit = both(fit, fits(what, packet_, elements()));
-      if (fit == Fits::kNo) return false;
+    return comes_to(rule, [](const string& kind, const json& what) {
       if (kind == "fwd") return true;
-      if (kind != "mangle" || !what.is_object()) continue;
+      if (kind != "mangle" || !what.is_object()) return false;
       const json payload = what.value("key", json::object()).value("payload", json::object());
       const string protocol = text_or(payload, "protocol");
-      if ((protocol == "ip" || protocol == "ip6") && text_or(payload, "field") == "daddr") {
-        return true;
-      }
-    }
-    return false;
+      return (protocol == "ip" || protocol == "ip6") && text_or(payload, "field") == "daddr";
+    });
   }
 
   bool translates(const json& rule) const {
-    Fits fit = Fits::kYes;
-    for (const json& statement : rule.value("expr", json::array())) {
-      if (!statement.is_object() || statement.empty()) continue;
-      const string kind = statement.begin().key();
-      const json& what = statement.begin().value();
-      if (kind == "match") fit = both(fit, fits(what, packet_, elements()));
-      if (fit == Fits::kNo) return false;
-      if (kind == "dnat" || kind == "redirect" || contains(what, "DNAT") ||
-          contains(what, "REDIRECT")) {
-        return true;
-      }
-    }
-    return false;
+    return comes_to(rule, [](const string& kind, const json& what) {
+      return kind == "dnat" || kind == "redirect" || contains(what, "DNAT") ||
+             contains(what, "REDIRECT");
+    });
   }
 
   const string& dropped_by() const { return dropped_by_; }
 
  private:
+  // Whether the packet may come to a statement of the rule for which wanted(kind, what) holds.
+  template <class Wanted>
+  bool comes_to(const json& rule, Wanted wanted) const {
+    Fits fit = Fits::kYes;
+    for (const json& statement : rule.value("expr", json::array())) {
+      if (!statement.is_object() || statement.empty()) continue;
+      const string kind = statement.begin().key();
+      const json& what = statement.begin().value();
+      if (kind == "match") fit = both(fit, fits(what, packet_, elements()));
+      if (fit == Fits::kNo) return false;
+      if (wanted(kind, what)) return true;
+    }
+    return false;
+  }
+
   Elements elements() const {
     return [this](const string& name) {
       const auto found = rules_.sets_.find({family_, table_, name});
