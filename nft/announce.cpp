@@ -12,7 +12,7 @@
 #include <cstring>
 #include <utility>
 
-#include "nft/frame.h"
+#include "nft/packet_socket.h"
 
 namespace saru::nft {
 namespace {
@@ -67,14 +67,7 @@ Result<void> send_announcement(const Announcement& who, const std::vector<IpAddr
   Result<void> result;
   for (const IpAddress& ip : addresses) {
     for (const Frame& frame : announcement_frames(who, ip)) {
-      sockaddr_ll to{};
-      to.sll_family = AF_PACKET;
-      to.sll_ifindex = static_cast<int>(who.nic);
-      to.sll_halen = 6;
-      std::memcpy(to.sll_addr, frame.data(), 6);
-      std::memcpy(&to.sll_protocol, frame.data() + 12, 2);
-      if (sendto(fd, frame.data(), frame.size(), 0, reinterpret_cast<const sockaddr*>(&to),
-                 sizeof to) < 0) {
+      if (!send_frame(fd, who.nic, frame)) {
         result =
             fail(ErrorKind::kFailed, "cannot announce " + ip.text() + ": " + std::strerror(errno));
       }

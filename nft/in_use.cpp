@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "nft/packet_socket.h"
 #include "nft/questions.h"
 
 namespace saru::nft {
@@ -21,26 +22,9 @@ using Clock = std::chrono::steady_clock;
 
 constexpr int kProbes = 2;
 
-struct Socket {
-  int fd;
-  explicit Socket(int f) : fd(f) {}
-  Socket(const Socket&) = delete;
-  Socket& operator=(const Socket&) = delete;
-  ~Socket() {
-    if (fd >= 0) close(fd);
-  }
-};
-
 void ask(int fd, unsigned nic, const Frame& frame) {
-  sockaddr_ll to{};
-  to.sll_family = AF_PACKET;
-  to.sll_ifindex = static_cast<int>(nic);
-  to.sll_halen = 6;
-  std::memcpy(to.sll_addr, frame.data(), 6);
-  std::memcpy(&to.sll_protocol, frame.data() + 12, 2);
   // One that does not go out is as one that nobody answers.
-  [[maybe_unused]] const auto sent =
-      sendto(fd, frame.data(), frame.size(), 0, reinterpret_cast<const sockaddr*>(&to), sizeof to);
+  static_cast<void>(send_frame(fd, nic, frame));
 }
 
 // Reads what has come by `until`; the first claim that is not ours.
@@ -79,8 +63,8 @@ int open_for(unsigned nic, unsigned type) {
 Result<std::optional<Claim>> find_claim(const Announcement& who,
                                         const std::vector<IpAddress>& addresses,
                                         std::chrono::milliseconds patience) {
-  const Socket v4(open_for(who.nic, ETHERTYPE_ARP));
-  const Socket v6(open_for(who.nic, ETHERTYPE_IPV6));
+  const PacketSocket v4(open_for(who.nic, ETHERTYPE_ARP));
+  const PacketSocket v6(open_for(who.nic, ETHERTYPE_IPV6));
   if (v4.fd < 0 || v6.fd < 0) {
     return fail(ErrorKind::kFailed, std::string("cannot ask the LAN for the shared addresses: ") +
                                         std::strerror(errno));

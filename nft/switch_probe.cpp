@@ -17,6 +17,7 @@
 #include <functional>
 
 #include "nft/claim.h"
+#include "nft/packet_socket.h"
 #include "nft/questions.h"
 
 namespace saru::nft {
@@ -74,16 +75,6 @@ Filter traffic_filter(const MacAddress& shared) {
           end_with(0),
           end_with(kAll)};
 }
-
-struct Socket {
-  int fd;
-  explicit Socket(int f) : fd(f) {}
-  Socket(const Socket&) = delete;
-  Socket& operator=(const Socket&) = delete;
-  ~Socket() {
-    if (fd >= 0) close(fd);
-  }
-};
 
 // Receives what the filter lets through of all that comes in; -1: not to be had.
 int open_with(unsigned nic, Filter filter) {
@@ -196,14 +187,7 @@ class Asking {
   }
 
   bool send(const Frame& frame) const {
-    sockaddr_ll to{};
-    to.sll_family = AF_PACKET;
-    to.sll_ifindex = static_cast<int>(question_.nic);
-    to.sll_halen = 6;
-    std::memcpy(to.sll_addr, frame.data(), 6);
-    std::memcpy(&to.sll_protocol, frame.data() + 12, 2);
-    return sendto(answers_socket_.fd, frame.data(), frame.size(), 0,
-                  reinterpret_cast<const sockaddr*>(&to), sizeof to) >= 0;
+    return send_frame(answers_socket_.fd, question_.nic, frame);
   }
 
   static tl::unexpected<Error> cannot_send() {
@@ -265,8 +249,8 @@ class Asking {
   SwitchQuestion question_;
   std::size_t expected_;
   MacAddress nobody_;  // a MAC that no machine has
-  Socket answers_socket_;
-  Socket traffic_socket_;
+  PacketSocket answers_socket_;
+  PacketSocket traffic_socket_;
   SwitchAnswers answers_;
   std::array<std::uint8_t, 2048> buffer_{};
 };
